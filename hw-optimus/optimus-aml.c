@@ -1,0 +1,109 @@
+/*
+ * The ACPI method _ROM
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "optimus-aml.h"
+#include "optimus-window.h"
+
+/*
+ * OperationRegion (WINR, SystemMemory, @base, @size)
+ * Field (WINR, QWordAcc, NoLock, Preserve) { WINF, @size * 8 }
+ */
+static void build_window(Aml *ctx, Aml *base, uint32_t size)
+{
+    Aml *field = aml_field("WINR", AML_QWORD_ACC, AML_NOLOCK, AML_PRESERVE);
+
+    aml_append(ctx, aml_operation_region("WINR", AML_SYSTEM_MEMORY, base,
+                                         size));
+    aml_append(field, aml_named_field("WINF", size * 8));
+    aml_append(ctx, field);
+}
+
+/*
+ * Method (_ROM, 2, Serialized)                 // Arg0: offset, Arg1: length
+ * {
+ *     Local0 = Arg1
+ *     If (Arg0 >= SIZE)                        // behind the ROM: zeros
+ *     {
+ *         If (Local0 > 0x1000) { Local0 = 0x1000 }
+ *         Return (Buffer (Local0) {})
+ *     }
+ *     If (Local0 > LIMIT) { Local0 = LIMIT }
+ *     Local1 = Arg0 & 7
+ *     If ((Local0 + Local1) <= 0x1000)         // one window read
+ *     {
+ *         OperationRegion (WINR, SystemMemory, (BASE + (Arg0 - Local1)), 0x1000)
+ *         Field (WINR, QWordAcc, NoLock, Preserve) { WINF, 0x8000 }
+ *         Return (Mid (WINF, Local1, Local0))
+ *     }
+ *     Else                                     // a part of the whole window
+ *     {
+ *         OperationRegion (WINR, SystemMemory, BASE, LIMIT)
+ *         Field (WINR, QWordAcc, NoLock, Preserve) { WINF, LIMIT * 8 }
+ *         Local2 = Mid (WINF, Arg0, Local0)
+ *         Local1 = (Local0 - SizeOf (Local2))
+ *         If (Local1) { Local2 = Concatenate (Local2, Buffer (Local1) {}) }
+ *         Return (Local2)
+ *     }
+ * }
+ *
+ * SIZE is the ROM's length and LIMIT that of its window, with at least one page
+ * of zeros at the end.
+ *
+ * Both regions are accessed in aligned quadwords: it is the fastest access, and
+ * an unaligned one could cross a page, while ACPICA maps no more than one page
+ * of a region at a time.  Lengths are clamped before any buffer is made of
+ * them, and sums are made of clamped values, so nothing wraps at 32 bits.
+ */
+void optimus_build_rom_method(Aml *dev, uint32_t base, uint32_t size)
+{
+    const uint32_t limit = OPTIMUS_WINDOW_SIZE(size);
+    Aml *offset = aml_arg(0), *length = aml_local(0), *rest = aml_local(1);
+    Aml *result = aml_local(2), *page = aml_int(OPTIMUS_PAGE);
+    Aml *method = aml_method("_ROM", 2, AML_SERIALIZED);
+    Aml *ctx, *inner;
+
+    aml_append(method, aml_store(aml_arg(1), length));
+
+    ctx = aml_if(aml_lgreater_equal(offset, aml_int(size)));
+    {
+        inner = aml_if(aml_lgreater(length, page));
+        aml_append(inner, aml_store(page, length));
+        aml_append(ctx, inner);
+        aml_append(ctx, aml_return(aml_zero_buffer(length)));
+    }
+    aml_append(method, ctx);
+
+    ctx = aml_if(aml_lgreater(length, aml_int(limit)));
+    aml_append(ctx, aml_store(aml_int(limit), length));
+    aml_append(method, ctx);
+
+    aml_append(method, aml_and(offset, aml_int(7), rest));
+    ctx = aml_if(aml_lnot(aml_lgreater(aml_add(length, rest, NULL), page)));
+    {
+        build_window(ctx, aml_add(aml_int(base),
+                                  aml_subtract(offset, rest, NULL), NULL),
+                     OPTIMUS_PAGE);
+        aml_append(ctx, aml_return(aml_mid(aml_name("WINF"), rest, length,
+                                           NULL)));
+    }
+    aml_append(method, ctx);
+
+    ctx = aml_else();
+    {
+        build_window(ctx, aml_int(base), limit);
+        aml_append(ctx, aml_mid(aml_name("WINF"), offset, length, result));
+        aml_append(ctx, aml_subtract(length, aml_sizeof(result), rest));
+        inner = aml_if(rest);
+        aml_append(inner, aml_concatenate(result, aml_zero_buffer(rest),
+                                          result));
+        aml_append(ctx, inner);
+        aml_append(ctx, aml_return(result));
+    }
+    aml_append(method, ctx);
+
+    aml_append(dev, method);
+}

@@ -1,0 +1,1 @@
+#include "hw/pci/pci.h"

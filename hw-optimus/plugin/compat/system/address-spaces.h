@@ -1,0 +1,1 @@
+#include "exec/address-spaces.h"

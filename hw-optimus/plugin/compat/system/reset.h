@@ -1,0 +1,1 @@
+#include "sysemu/reset.h"

@@ -163,10 +163,49 @@ unpack_packages_into() {
     rm -rf "$root.debs"
 }
 
-# in_root ROOT COMMAND...: run an unpacked program with the libraries it was
-# unpacked with.
+# root_libraries ROOT: where the programs unpacked there have their libraries.
+root_libraries() { printf '%s\n' "$1/usr/$LIBDIR:$1/$LIBDIR"; }
+
+# in_root ROOT COMMAND...: run an unpacked program.
 in_root() {
     local root=$1
     shift
-    LD_LIBRARY_PATH=$root/usr/$LIBDIR:$root/$LIBDIR "$@"
+    LD_LIBRARY_PATH=$(root_libraries "$root") "$@"
+}
+
+# build_plugin_for NAME: the plugin for the emulator in build/root/NAME; prints
+# its directory.
+build_plugin_for() {
+    local root=$BUILD/root/$1
+    QEMU_LIBRARY_PATH=$(root_libraries "$root") \
+        "$TOP/scripts/build-plugin" "$root/usr/bin/qemu-system-x86_64" |
+        sed -n -e 'w /dev/stderr' -e 's|.* ready: \(.*\)/qemu-optimus$|\1|p'
+}
+
+# need_meson: unpack the meson that is new enough for every QEMU, and a printer
+# of test results.  Sets MESON.
+need_meson() {
+    local root=$BUILD/root/meson
+    export PYTHONPATH=$root/usr/lib/python3/dist-packages
+    export PYTHONDONTWRITEBYTECODE=1
+    export MESON=$root/usr/bin/meson
+    [ ! -e "$root/packages" ] || return 0
+    apt_lists
+    step "meson" unpack_alone "$root" meson/bookworm-backports python3-pycotap/trixie
+}
+
+# unpack_alone ROOT PACKAGE/SUITE...: without what they depend on.
+unpack_alone() {
+    local root=$1 deb
+    shift
+    rm -rf "$root" "$root.new"
+    mkdir -p "$root.new"
+    cd "$root.new" || return
+    apt_private apt-get download "$@"
+    for deb in *.deb; do
+        dpkg-deb -x "$deb" .
+    done
+    sha256sum -- *.deb >packages
+    rm -- *.deb
+    mv "$root.new" "$root"
 }

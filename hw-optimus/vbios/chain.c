@@ -7,6 +7,7 @@
 #include "vbios.h"
 
 #define SEARCH_AT_ONCE (8 * 1024 * 1024)
+#define PCIR_POINTER   0x18
 
 bool chain_at(const uint8_t *rom, size_t size, size_t offset, Chain *chain,
               char **why)
@@ -62,6 +63,20 @@ void scan_end(ChainScan *scan)
     g_hash_table_unref(scan->dead_ends);
 }
 
+/* Whether what starts at @offset, with 55 AA, is no stray 55 AA. */
+static bool has_pcir(const ChainScan *scan, size_t offset)
+{
+    size_t left = scan->size - offset;
+    const uint8_t *header = scan->rom + offset;
+    size_t pcir;
+
+    if (left < PCIR_POINTER + 2) {
+        return false;
+    }
+    pcir = lduw_le_p(header + PCIR_POINTER);
+    return pcir + 4 <= left && !memcmp(header + pcir, "PCIR", 4);
+}
+
 /*
  * Whether a complete chain starts at @offset.  The images of one that does not
  * end are remembered, so that a file of nothing but images is not gone through
@@ -72,25 +87,24 @@ static bool try_chain(ChainScan *scan, size_t offset)
     size_t next = offset;
     OptimusImage image;
 
-    do {
-        if (g_hash_table_contains(scan->dead_ends, (gpointer)next) ||
-            !optimus_rom_image(scan->rom, scan->size, next, next == offset,
-                               &image, NULL)) {
-            break;
-        }
+    if (!has_pcir(scan, offset) ||
+        g_hash_table_contains(scan->dead_ends, (gpointer)offset)) {
+        return false;
+    }
+    while (!g_hash_table_contains(scan->dead_ends, (gpointer)next) &&
+           optimus_rom_image(scan->rom, scan->size, next, next == offset,
+                             &image, NULL)) {
         next += image.length;
         if (image.last) {
             return true;
         }
-    } while (true);
+    }
 
-    scan->broken += next != offset;
+    scan->broken++;
     for (size_t at = offset; at != next; at += image.length) {
-        if (!optimus_rom_image(scan->rom, scan->size, at, at == offset, &image,
-                               NULL)) {
-            break;
-        }
         g_hash_table_add(scan->dead_ends, (gpointer)at);
+        optimus_rom_image(scan->rom, scan->size, at, at == offset, &image,
+                          NULL);
     }
     return false;
 }

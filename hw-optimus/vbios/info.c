@@ -198,7 +198,7 @@ static void print_image(const uint8_t *rom, const OptimusImage *image)
            image->offset, image->length, image_type(image), image->code_type,
            image->vendor, image->device, image->class_code);
     if (count) {
-        printf("          also for:");
+        printf("          device list:");
         for (size_t i = 0; i < count; i++) {
             printf(" %04x", lduw_le_p(rom + list + 2 * i));
         }

@@ -104,7 +104,7 @@ typedef struct ChainScan {
     const uint8_t *rom;
     size_t size;
     size_t at;                  /* where to go on */
-    unsigned int broken;        /* ROMs that start well and do not end */
+    unsigned int broken;        /* ROMs that are not complete */
     GHashTable *dead_ends;
     bool progress;
 } ChainScan;

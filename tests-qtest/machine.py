@@ -144,7 +144,7 @@ class Acpica:
     def _run(self, tool, *args, cwd):
         done = subprocess.run([os.path.join(self.bin, tool), *args], cwd=cwd,
                               stdin=subprocess.DEVNULL, capture_output=True,
-                              text=True, timeout=TIME_LIMIT)
+                              text=True, errors="replace", timeout=TIME_LIMIT)
         return done.returncode, done.stdout + done.stderr
 
     def find(self, table, name):
@@ -166,8 +166,16 @@ class Acpica:
             with open(os.path.join(folder, "table.dsl")) as source:
                 return source.read()
 
-    def compile(self, source):
-        """Returns the compiler's status and messages."""
+    def node(self, table, name):
+        """The source of the device node with this name."""
+        return re.search(rf"\n( *)Device \({name}\)\n.*?\n\1}}",
+                         self.disassemble(table), re.S).group(0)
+
+    def compile_node(self, source):
+        """Compile a device node; returns iasl's status and messages."""
+        source = ('DefinitionBlock ("", "DSDT", 1, "TEST", "TEST", 1) {\n'
+                  "Scope (\\_SB) { Device (PCI0) {\n"
+                  'Name (_HID, "PNP0A08")\n' + source + "\n}}}\n")
         with tempfile.TemporaryDirectory() as folder:
             with open(os.path.join(folder, "table.dsl"), "w") as out:
                 out.write(source)

@@ -426,8 +426,7 @@ class Topology(Files):
     def test_no_hotplug_methods(self):
         """The driver would call a _DSM with arguments of its own."""
         table = self.dsdt("q35", "OPTIMUS,addr=1")
-        node = re.search(r"\n( *)Device \(S08\)\n(.*?)\n\1}",
-                         Acpica(ACPICA).disassemble(table), re.S).group(2)
+        node = Acpica(ACPICA).node(table, "S08")
         self.assertIn("Method (_ROM, 2, Serialized)", node)
         self.assertNotIn("_DSM", node)
         self.assertNotIn("_EJ0", node)
@@ -466,15 +465,9 @@ class Topology(Files):
     def test_recompiles(self):
         """iasl takes its own disassembly, without a word about our method."""
         acpica = Acpica(ACPICA)
-        table = self.dsdt("q35", "OPTIMUS,addr=1")
-        node = re.search(r"\n( *)Device \(S08\)\n.*?\n\1}",
-                         acpica.disassemble(table), re.S).group(0)
+        node = acpica.node(self.dsdt("q35", "OPTIMUS,addr=1"), "S08")
         self.assertIn("Method (_ROM, 2, Serialized)", node)
-        status, messages = acpica.compile(
-            'DefinitionBlock ("", "DSDT", 1, "TEST", "TEST", 1) {\n'
-            "Scope (\\_SB) { Device (PCI0) {\n"
-            'Name (_HID, "PNP0A08")\n'
-            + node + "\n}}}\n")
+        status, messages = acpica.compile_node(node)
         self.assertEqual(status, 0, messages)
         self.assertIn("0 Errors, 0 Warnings", messages)
 

@@ -652,6 +652,7 @@ class Extract(Case):
                         cut + bytes(77) + second + first + b"\x55")
         said = self.extract(path)
         self.assertEqual(sorted(self.found().values()), sorted([first, second]))
+        self.assertEqual(said.count(" x86 "), 2)
         self.assertIn("left out: 1 that is incomplete", said)
 
     def test_real(self):
@@ -724,8 +725,23 @@ class Extract(Case):
                 self.assertEqual(tool.wait(60), -number)
             self.assertEqual(self.files("out"), [])
 
-    def test_no_progress_in_a_file(self):
-        self.extract(self.put("bios.bin", load_dump(vbios.make())), err="")
+    def test_progress(self):
+        """On a terminal only, with the time; gone at the end."""
+        path = self.put("bios.fd", (OVMF / "OVMF_CODE_4M.fd").read_bytes())
+        bin_dir = uefiextract(self.dir, "exec sleep 2")
+        master, slave = pty.openpty()
+        with subprocess.Popen([PROGRAM, "extract", path, "-o",
+                               self.dir / "out"], stderr=slave,
+                              env=dict(os.environ, PATH=bin_dir)) as tool:
+            tool.wait(60)
+        said = os.read(master, 65536).decode()
+        os.close(master)
+        os.close(slave)
+        self.assertIn("\runpacking with UEFIExtract: 1 s\x1b[K", said)
+        self.assertRegex(said, "\r\x1b\\[Koptimus-vbios: .*\r\n$")
+        run = self.run_tool("extract", path, "-o", self.dir / "out",
+                            path=bin_dir)
+        self.assertNotIn("unpacking", run.stderr)
 
     def none_in(self, path, **how):
         self.extract(path, code=1, err="has no complete option ROM in it",

@@ -190,7 +190,10 @@ static void check_rom(PCIDevice *pdev, const char *path, const GByteArray *rom,
  * enumeration, before that could happen, and still shows it in sysfs.
  */
 
-/* The device whose fd QEMU was given, if there is just one such fd. */
+/*
+ * The device whose fd QEMU was given.  The parent does not tell which fd that
+ * is: there must be only one, or host= has to be set beside fd=.
+ */
 static char *sysfs_dir_of_fd(void)
 {
     g_autoptr(GDir) dir = g_dir_open("/proc/self/fd", 0, NULL);
@@ -211,6 +214,8 @@ static char *sysfs_dir_of_fd(void)
             continue;
         }
         if (found) {
+            warn_report("several VFIO devices are open, and the subsystem IDs "
+                        "of this one are not known; set host= beside fd=");
             return NULL;
         }
         found = g_steal_pointer(&sysfs);

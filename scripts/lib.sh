@@ -70,6 +70,12 @@ need_packages() {
         apt-get install -y --no-install-recommends "${missing[@]}"
 }
 
+# What compiles the plugin, and configures QEMU's source for it.
+need_build_packages() {
+    need_packages binutils dpkg-dev gcc libc6-dev libfdt-dev libglib2.0-dev \
+        libpixman-1-dev ninja-build pkg-config python3 python3-venv xz-utils
+}
+
 # Debian's archive with a state of our own below build/apt: suites that the
 # machine does not use, nothing installed, every file checked by apt against
 # the signed index.

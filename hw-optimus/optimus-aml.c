@@ -35,7 +35,7 @@ static void build_window(Aml *ctx, Aml *base, uint32_t size)
  *     Local1 = Arg0 & 7
  *     If ((Local0 + Local1) <= 0x1000)         // one window read
  *     {
- *         OperationRegion (WINR, SystemMemory, (BASE + (Arg0 - Local1)), 0x1000)
+ *         OperationRegion (WINR, SystemMemory, BASE + (Arg0 - Local1), 0x1000)
  *         Field (WINR, QWordAcc, NoLock, Preserve) { WINF, 0x8000 }
  *         Return (Mid (WINF, Local1, Local0))
  *     }

@@ -26,6 +26,7 @@
 
 #define NPDE_ALIGN       16
 #define NPDE_SIZE        0x0b
+#define NPDE_LENGTH      0x06
 #define NPDE_IMAGE_UNITS 0x08
 #define NPDE_INDICATOR   0x0a
 
@@ -46,58 +47,89 @@ static bool is_pcir(const uint8_t *p)
            !memcmp(p, "NPDS", 4);
 }
 
-/* NPDE stands at the first multiple of 16 behind PCIR. */
-static size_t find_npde(const uint8_t *rom, size_t end, size_t pcir)
+/* Set *@why, if the caller wants to know; always false. */
+static bool G_GNUC_PRINTF(2, 3) broken(char **why, const char *format, ...)
 {
-    size_t npde = pcir + lduw_le_p(rom + pcir + PCIR_LENGTH);
+    va_list args;
+
+    if (why) {
+        va_start(args, format);
+        *why = g_strdup_vprintf(format, args);
+        va_end(args);
+    }
+    return false;
+}
+
+/*
+ * NPDE stands behind PCIR, at a multiple of 16 from the start of the ROM.  That
+ * images are a multiple of 512 long makes it one from the start of the image,
+ * wherever in a larger file the ROM is.
+ */
+static size_t find_npde(const uint8_t *image, size_t left, size_t pcir)
+{
+    size_t npde = pcir + lduw_le_p(image + pcir + PCIR_LENGTH);
 
     npde = ROUND_UP(npde, NPDE_ALIGN);
-    if (npde > end || end - npde < NPDE_SIZE ||
-        memcmp(rom + npde, "NPDE", 4)) {
+    if (npde > left || left - npde < NPDE_SIZE ||
+        memcmp(image + npde, "NPDE", 4)) {
         return 0;
     }
     return npde;
 }
 
-static bool parse_image(const uint8_t *rom, size_t size, size_t offset,
-                        bool first, OptimusImage *image, char **why)
+/*
+ * PCIR of an image with NPDE may speak of all images together.  An NPDE too
+ * short to have an indicator implies one: NVIDIA's driver goes on if PCIR
+ * counts more units than NPDE does.
+ */
+static unsigned int use_npde(OptimusImage *image, const uint8_t *npde,
+                             unsigned int pcir_units)
 {
-    const uint8_t *header = rom + offset;
-    size_t left = size - offset;
-    const uint8_t *pcir;
+    unsigned int units = lduw_le_p(npde + NPDE_IMAGE_UNITS);
+
+    if (lduw_le_p(npde + NPDE_LENGTH) > NPDE_INDICATOR) {
+        image->last = npde[NPDE_INDICATOR] & INDICATOR_LAST;
+    } else if (units < pcir_units) {
+        image->last = false;
+    }
+    return units;
+}
+
+bool optimus_rom_image(const uint8_t *rom, size_t size, size_t offset,
+                       bool first, OptimusImage *image, char **why)
+{
+    size_t left = offset < size ? size - offset : 0;
+    const uint8_t *header, *pcir;
     unsigned int units, pointer;
+    size_t npde = 0;
 
     if (left < ROM_HEADER_SIZE) {
-        *why = g_strdup_printf("the image at offset 0x%zx is cut off after "
-                               "%zu bytes", offset, left);
-        return false;
+        return broken(why, "the image at offset 0x%zx is cut off after %zu "
+                      "bytes", offset, left);
     }
+    header = rom + offset;
     if (!(first ? is_first_signature(header) : is_later_signature(header))) {
-        *why = g_strdup_printf("there is no option ROM image at offset 0x%zx: "
-                               "it starts with %02x %02x, not with 55 aa",
-                               offset, header[0], header[1]);
-        return false;
+        return broken(why, "there is no option ROM image at offset 0x%zx: it "
+                      "starts with %02x %02x, not with 55 aa", offset,
+                      header[0], header[1]);
     }
     pointer = lduw_le_p(header + ROM_PCIR_POINTER);
     if (pointer > left || left - pointer < PCIR_SIZE) {
-        *why = g_strdup_printf("the image at offset 0x%zx has its PCIR data "
-                               "structure at 0x%x, past the end of the file",
-                               offset, pointer);
-        return false;
+        return broken(why, "the image at offset 0x%zx has its PCIR data "
+                      "structure at 0x%x, past the end of the file", offset,
+                      pointer);
     }
     pcir = header + pointer;
     if (!is_pcir(pcir)) {
-        *why = g_strdup_printf("the image at offset 0x%zx has no PCIR data "
-                               "structure at 0x%x, where its header points",
-                               offset, pointer);
-        return false;
+        return broken(why, "the image at offset 0x%zx has no PCIR data "
+                      "structure at 0x%x, where its header points", offset,
+                      pointer);
     }
     if (lduw_le_p(pcir + PCIR_LENGTH) < PCIR_SIZE) {
-        *why = g_strdup_printf("the PCIR data structure of the image at offset "
-                               "0x%zx says that it is %u bytes long, less than "
-                               "the %u that it must have", offset,
-                               lduw_le_p(pcir + PCIR_LENGTH), PCIR_SIZE);
-        return false;
+        return broken(why, "the PCIR data structure of the image at offset "
+                      "0x%zx says that it is %u bytes long, less than the %u "
+                      "that it must have", offset,
+                      lduw_le_p(pcir + PCIR_LENGTH), PCIR_SIZE);
     }
 
     *image = (OptimusImage) {
@@ -113,30 +145,26 @@ static bool parse_image(const uint8_t *rom, size_t size, size_t offset,
     if (image->code_type == OPTIMUS_CODE_LAST) {
         image->last = true;
     } else {
-        image->npde = find_npde(rom, size, image->pcir);
+        npde = find_npde(header, left, pointer);
     }
-    if (image->npde) {
-        units = lduw_le_p(rom + image->npde + NPDE_IMAGE_UNITS);
-        image->last = rom[image->npde + NPDE_INDICATOR] & INDICATOR_LAST;
+    if (npde) {
+        image->npde = offset + npde;
+        units = use_npde(image, header + npde, units);
     }
 
     image->length = (size_t)units * ROM_UNIT;
     if (!image->length) {
-        *why = g_strdup_printf("the image at offset 0x%zx has length 0",
-                               offset);
-        return false;
+        return broken(why, "the image at offset 0x%zx has length 0", offset);
     }
     if (image->length > left) {
-        *why = g_strdup_printf("the image at offset 0x%zx is 0x%zx bytes long, "
-                               "and the file ends 0x%zx bytes before its end",
-                               offset, image->length, image->length - left);
-        return false;
+        return broken(why, "the image at offset 0x%zx is 0x%zx bytes long, and "
+                      "the file ends 0x%zx bytes before its end", offset,
+                      image->length, image->length - left);
     }
     if (pointer > image->length || image->length - pointer < PCIR_SIZE) {
-        *why = g_strdup_printf("the image at offset 0x%zx is 0x%zx bytes long, "
-                               "and its PCIR data structure at 0x%x is outside "
-                               "of it", offset, image->length, pointer);
-        return false;
+        return broken(why, "the image at offset 0x%zx is 0x%zx bytes long, and "
+                      "its PCIR data structure at 0x%x is outside of it",
+                      offset, image->length, pointer);
     }
     return true;
 }
@@ -150,12 +178,11 @@ GArray *optimus_rom_parse(const uint8_t *rom, size_t size, size_t offset,
 
     do {
         if (next == size && images->len) {
-            *why = g_strdup_printf("the file ends behind the image at offset "
-                                   "0x%zx, which does not have the last-image "
-                                   "bit", image.offset);
+            broken(why, "the file ends behind the image at offset 0x%zx, which "
+                   "does not have the last-image bit", image.offset);
             return NULL;
         }
-        if (!parse_image(rom, size, next, !images->len, &image, why)) {
+        if (!optimus_rom_image(rom, size, next, !images->len, &image, why)) {
             return NULL;
         }
         g_array_append_val(images, image);
@@ -170,16 +197,12 @@ size_t optimus_rom_find(const uint8_t *rom, size_t size, size_t from)
     for (size_t offset = from; offset < size; offset++) {
         const uint8_t *p = memchr(rom + offset, 0x55, size - offset);
         g_autoptr(GArray) images = NULL;
-        g_autofree char *why = NULL;
 
         if (!p) {
             break;
         }
         offset = p - rom;
-        if (size - offset < ROM_HEADER_SIZE || !is_first_signature(p)) {
-            continue;
-        }
-        images = optimus_rom_parse(rom, size, offset, &why);
+        images = optimus_rom_parse(rom, size, offset, NULL);
         if (images) {
             return offset;
         }
@@ -187,30 +210,35 @@ size_t optimus_rom_find(const uint8_t *rom, size_t size, size_t from)
     return size;
 }
 
-bool optimus_image_is_for(const uint8_t *rom, const OptimusImage *image,
-                          uint16_t vendor, uint16_t device)
+size_t optimus_image_device_list(const uint8_t *rom, const OptimusImage *image,
+                                 size_t *count)
 {
     const uint8_t *pcir = rom + image->pcir;
     size_t end = image->offset + image->length;
-    uint16_t list = lduw_le_p(pcir + PCIR_DEVICE_LIST);
+    uint16_t pointer = lduw_le_p(pcir + PCIR_DEVICE_LIST);
+    size_t list = image->pcir + pointer;
 
-    if (image->vendor != vendor) {
-        return false;
+    *count = 0;
+    if (pcir[PCIR_REVISION] < 3 || !pointer) {
+        return list;
     }
-    if (image->device == device) {
-        return true;
+    for (size_t at = list; at + 2 <= end && lduw_le_p(rom + at); at += 2) {
+        ++*count;
     }
-    if (pcir[PCIR_REVISION] < 3 || !list) {
-        return false;
-    }
-    for (size_t at = image->pcir + list; at + 2 <= end; at += 2) {
-        uint16_t listed = lduw_le_p(rom + at);
+    return list;
+}
 
-        if (!listed || listed == device) {
-            return listed == device;
-        }
+bool optimus_image_is_for(const uint8_t *rom, const OptimusImage *image,
+                          uint16_t vendor, uint16_t device)
+{
+    size_t count;
+    size_t list = optimus_image_device_list(rom, image, &count);
+    bool found = image->device == device;
+
+    for (size_t i = 0; i < count; i++) {
+        found |= lduw_le_p(rom + list + 2 * i) == device;
     }
-    return false;
+    return found && image->vendor == vendor;
 }
 
 uint8_t optimus_image_sum(const uint8_t *rom, const OptimusImage *image)

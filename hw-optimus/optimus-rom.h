@@ -34,15 +34,29 @@ typedef struct OptimusImage {
 } OptimusImage;
 
 /**
+ * optimus_rom_image: parse the image at @offset
+ * @rom: the file's bytes
+ * @size: their number
+ * @offset: where the image starts
+ * @first: whether it is the first one of its chain, with 55 AA
+ * @image: set to what it is
+ * @why: if not NULL, set to a sentence without a full stop when the image is
+ *       broken, to be freed by the caller
+ *
+ * No byte outside @rom is read, whatever the file says.  *@image is undefined
+ * after a failure.
+ */
+bool optimus_rom_image(const uint8_t *rom, size_t size, size_t offset,
+                       bool first, OptimusImage *image, char **why);
+
+/**
  * optimus_rom_parse: parse the chain of option ROM images at @offset
  * @rom: the file's bytes
  * @size: their number
  * @offset: where the first image starts, with 55 AA
- * @why: set to a sentence without a full stop when the chain is broken, to be
- *       freed by the caller
+ * @why: as for optimus_rom_image()
  *
- * No byte outside @rom is read, whatever the file says.  What follows the last
- * image is ignored.
+ * What follows the last image is ignored.
  *
  * Returns: an array of OptimusImage with at least one element, to be freed by
  * the caller, or NULL with @why set.
@@ -58,8 +72,18 @@ GArray *optimus_rom_parse(const uint8_t *rom, size_t size, size_t offset,
 size_t optimus_rom_find(const uint8_t *rom, size_t size, size_t from);
 
 /**
+ * optimus_image_device_list: the further devices that @image is for, which PCIR
+ * from revision 3 on can point to
+ *
+ * Returns: the offset of the list of 16-bit device IDs; *@count is set to their
+ * number, which is 0 when there is no list.
+ */
+size_t optimus_image_device_list(const uint8_t *rom, const OptimusImage *image,
+                                 size_t *count);
+
+/**
  * optimus_image_is_for: whether @image names PCI device @vendor:@device, in its
- * PCIR itself or in the device list that PCIR revision 3 can point to
+ * PCIR itself or in its device list
  */
 bool optimus_image_is_for(const uint8_t *rom, const OptimusImage *image,
                           uint16_t vendor, uint16_t device);

@@ -1,0 +1,17 @@
+/*
+ * optimus-vbios dump: where a video BIOS can be got from
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef OPTIMUS_VBIOS_DUMP_H
+#define OPTIMUS_VBIOS_DUMP_H
+
+/*
+ * What the source has for the card with the sysfs directory @card, or NULL with
+ * @why set, unless a signal came.
+ */
+GByteArray *get_from_acpi(const char *card, char **why);
+GByteArray *get_from_bar(const char *card, char **why);
+
+#endif

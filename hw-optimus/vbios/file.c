@@ -1,0 +1,180 @@
+/*
+ * optimus-vbios: files
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "vbios.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define WRITE_AT_ONCE (1024 * 1024)
+#define READ_MAX      (16 * 1024 * 1024)
+
+static bool map_fd(InputFile *file, int fd)
+{
+    struct stat st;
+    void *data;
+
+    if (fstat(fd, &st)) {
+        complain("'%s' cannot be read: %s", file->path, g_strerror(errno));
+        return false;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        complain("'%s' is %s, not a file: copy what is in it into a file and "
+                 "name that", file->path,
+                 S_ISDIR(st.st_mode) ? "a directory" :
+                 S_ISFIFO(st.st_mode) ? "a FIFO" : "a device");
+        return false;
+    }
+    if (!st.st_size) {
+        complain("'%s' is empty: get it again", file->path);
+        return false;
+    }
+    data = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (data == MAP_FAILED) {
+        complain("'%s' cannot be mapped into memory (%s): copy it to a local "
+                 "disk and name the copy", file->path, g_strerror(errno));
+        return false;
+    }
+    file->data = data;
+    file->size = st.st_size;
+    return true;
+}
+
+bool map_input(InputFile *file, const char *path)
+{
+    /* Without O_NONBLOCK a FIFO would wait for its writer. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool mapped;
+
+    *file = (InputFile) { .path = path };
+    if (fd < 0) {
+        complain("'%s' cannot be read: %s", path, g_strerror(errno));
+        return false;
+    }
+    mapped = map_fd(file, fd);
+    close(fd);
+    return mapped;
+}
+
+void unmap_input(InputFile *file)
+{
+    munmap((void *)file->data, file->size);
+}
+
+bool check_output(const char *path, bool force)
+{
+    g_autofree char *dir = g_path_get_dirname(path);
+    struct stat st;
+
+    if (!stat(path, &st) && !S_ISREG(st.st_mode)) {
+        complain("'%s' is %s, not a file: name a file to write", path,
+                 S_ISDIR(st.st_mode) ? "a directory" :
+                 S_ISFIFO(st.st_mode) ? "a FIFO" : "a device");
+        return false;
+    }
+    if (!lstat(path, &st) && !force) {
+        complain("'%s' exists: name another file to write, or add --force",
+                 path);
+        return false;
+    }
+    if (!g_file_test(dir, G_FILE_TEST_IS_DIR)) {
+        complain("'%s' cannot be written: there is no directory '%s'", path,
+                 dir);
+        return false;
+    }
+    return true;
+}
+
+static bool write_all(int fd, const uint8_t *data, size_t size)
+{
+    for (size_t at = 0; at < size;) {
+        ssize_t n = write(fd, data + at, MIN(size - at, WRITE_AT_ONCE));
+
+        if (is_interrupted()) {
+            errno = EINTR;
+            return false;
+        }
+        if (n < 0 && errno != EINTR) {
+            return false;
+        }
+        at += MAX(n, 0);
+    }
+    /* Some file systems find out only now that they are full. */
+    return !fsync(fd);
+}
+
+static bool move_output(const char *from, const char *to, bool force)
+{
+    if (force || !renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE)) {
+        return !force || !rename(from, to);
+    }
+    /* Not every file system can do that. */
+    if (errno != EINVAL || g_file_test(to, G_FILE_TEST_EXISTS)) {
+        return false;
+    }
+    return !rename(from, to);
+}
+
+bool write_output(const char *path, bool force, const uint8_t *data,
+                  size_t size)
+{
+    g_autofree char *temporary = g_strdup_printf("%s.XXXXXX", path);
+    mode_t mask = umask(0);
+    bool written;
+    int fd;
+
+    umask(mask);
+    if (!check_output(path, force)) {
+        return false;
+    }
+    fd = g_mkstemp_full(temporary, O_WRONLY | O_CLOEXEC, 0666 & ~mask);
+    if (fd < 0) {
+        complain("'%s' cannot be written: %s", path, g_strerror(errno));
+        return false;
+    }
+    written = write_all(fd, data, size);
+    if (close(fd)) {
+        written = false;
+    }
+    if (written && move_output(temporary, path, force)) {
+        return true;
+    }
+    if (!is_interrupted()) {
+        complain("'%s' cannot be written: %s; nothing was written", path,
+                 g_strerror(errno));
+    }
+    unlink(temporary);
+    return false;
+}
+
+GByteArray *read_file(const char *dir, const char *name)
+{
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    uint8_t buffer[4096];
+    ssize_t n;
+
+    if (fd < 0) {
+        return NULL;
+    }
+    while ((n = read(fd, buffer, sizeof(buffer))) > 0 &&
+           bytes->len < READ_MAX) {
+        g_byte_array_append(bytes, buffer, n);
+    }
+    if (n < 0) {
+        int error = errno;
+
+        close(fd);
+        errno = error;
+        return NULL;
+    }
+    close(fd);
+    return g_steal_pointer(&bytes);
+}

@@ -1,0 +1,112 @@
+/*
+ * optimus-vbios: the command line
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "vbios.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+
+#define PROGRAM "optimus-vbios"
+
+static const struct {
+    const char *name;
+    int (*main)(int argc, char **argv);
+} commands[] = {
+    { "info", info_main },
+    { "trim", trim_main },
+    { "extract", extract_main },
+    { "dump", dump_main },
+};
+
+static void say_wrong(const char *format, va_list args)
+{
+    g_autofree char *text = g_strdup_vprintf(format, args);
+
+    end_progress();
+    fprintf(stderr, PROGRAM ": %s\n", text);
+}
+
+void complain(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    say_wrong(format, args);
+    va_end(args);
+}
+
+int wrong_usage(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    say_wrong(format, args);
+    va_end(args);
+    fprintf(stderr, "See " PROGRAM " --help\n");
+    return EXIT_USAGE;
+}
+
+int print_help(void)
+{
+    printf(
+"usage: " PROGRAM " info FILE [--json] [--host BDF]\n"
+"       " PROGRAM " trim IN OUT [--force] [--fix-checksum]\n"
+"       " PROGRAM " extract FIRMWARE -o DIR [--device VENDOR:DEVICE | --host BDF]\n"
+"       " PROGRAM " dump --host BDF -o FILE [--force]\n"
+"\n"
+"Get, read and mend the video BIOS that -device vfio-optimus,romfile=FILE needs.\n"
+"\n"
+"info     say what FILE is, and whether it is usable as romfile\n"
+"trim     cut off what precedes and follows the images\n"
+"extract  find option ROMs in a firmware update or a flash dump, and write each\n"
+"         into a file of its own in DIR\n"
+"dump     get the video BIOS of a card of this machine, as root: from its ACPI\n"
+"         method _ROM (module acpi_call), nouveau, or its ROM BAR\n"
+"\n"
+"  --json                  print facts for programs\n"
+"  --host BDF              a card of this machine, such as 01:00.0\n"
+"  --device VENDOR:DEVICE  a card by its IDs, such as 10de:139b\n"
+"  --fix-checksum          set the last byte of x86 images to what it should be\n"
+"  --force                 overwrite an existing file\n"
+"  --help                  this text\n"
+"\n"
+"Exit codes: 0 usable, found or written; 1 not; 2 wrong usage.\n");
+    return EXIT_GOOD;
+}
+
+static int run(int argc, char **argv)
+{
+    if (argc < 2) {
+        return wrong_usage("what to do? (info, trim, extract or dump)");
+    }
+    if (g_str_equal(argv[1], "--help") || g_str_equal(argv[1], "-h")) {
+        return print_help();
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        if (g_str_equal(argv[1], commands[i].name)) {
+            return commands[i].main(argc - 1, argv + 1);
+        }
+    }
+    return wrong_usage("unknown command '%s'", argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+    int code;
+
+    /* An error of write() is enough, and can be told. */
+    signal(SIGXFSZ, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    code = run(argc, argv);
+
+    end_progress();
+    die_of_signal();
+    if (fflush(stdout) || ferror(stdout)) {
+        complain("cannot write to the standard output: %s", g_strerror(errno));
+        return EXIT_BAD;
+    }
+    return code;
+}

@@ -1,0 +1,85 @@
+/*
+ * optimus-vbios: signals, and progress on the terminal
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "vbios.h"
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define PROGRESS_DELAY  (G_USEC_PER_SEC / 2)
+#define PROGRESS_PERIOD (G_USEC_PER_SEC / 5)
+
+static volatile sig_atomic_t caught;
+static int64_t started, shown;
+
+static void remember_signal(int number)
+{
+    caught = number;
+}
+
+void catch_signals(void)
+{
+    static const int numbers[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM };
+    /* The second one ends the program at once. */
+    struct sigaction action = {
+        .sa_handler = remember_signal,
+        .sa_flags = SA_RESETHAND,
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++) {
+        struct sigaction old;
+
+        /* Under nohup SIGHUP stays ignored. */
+        if (!sigaction(numbers[i], NULL, &old) && old.sa_handler != SIG_IGN) {
+            sigaction(numbers[i], &action, NULL);
+        }
+    }
+}
+
+bool is_interrupted(void)
+{
+    return caught;
+}
+
+void die_of_signal(void)
+{
+    if (caught) {
+        signal(caught, SIG_DFL);
+        raise(caught);
+    }
+}
+
+void show_progress(const char *work, uint64_t done, uint64_t total)
+{
+    static int terminal = -1;
+    int64_t now = g_get_monotonic_time();
+
+    if (terminal < 0) {
+        terminal = isatty(STDERR_FILENO);
+    }
+    if (!started) {
+        started = now;
+    }
+    if (!terminal || now - started < PROGRESS_DELAY ||
+        now - shown < PROGRESS_PERIOD) {
+        return;
+    }
+    shown = now;
+    fprintf(stderr, "\r%s:", work);
+    if (total) {
+        fprintf(stderr, " %3u %%,", (unsigned int)(done * 100 / total));
+    }
+    fprintf(stderr, " %u s\033[K",
+            (unsigned int)((now - started) / G_USEC_PER_SEC));
+}
+
+void end_progress(void)
+{
+    if (shown) {
+        fprintf(stderr, "\r\033[K");
+    }
+    started = shown = 0;
+}

@@ -1,0 +1,155 @@
+/*
+ * optimus-vbios: get, read and mend a video BIOS
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef OPTIMUS_VBIOS_H
+#define OPTIMUS_VBIOS_H
+
+#include "qemu/osdep.h"
+#include "qemu/bswap.h"
+#include "../optimus-rom.h"
+
+/* Exit codes. */
+#define EXIT_GOOD  0
+#define EXIT_BAD   1    /* not usable, not found, refused, failed */
+#define EXIT_USAGE 2
+
+/* The commands; argv[0] is the command's name. */
+int info_main(int argc, char **argv);
+int trim_main(int argc, char **argv);
+int extract_main(int argc, char **argv);
+int dump_main(int argc, char **argv);
+
+/* main.c */
+
+/* Say on stderr, in one line, what is wrong. */
+void complain(const char *format, ...) G_GNUC_PRINTF(1, 2);
+
+/* The same for the command line; returns EXIT_USAGE. */
+int wrong_usage(const char *format, ...) G_GNUC_PRINTF(1, 2);
+
+/* Print the usage of all commands; returns EXIT_GOOD. */
+int print_help(void);
+
+/* terminal.c */
+
+/* From here on SIGINT and the like end the program only after cleaning up. */
+void catch_signals(void);
+
+/* Whether such a signal has come: clean up and return from main(). */
+bool is_interrupted(void);
+
+/* End the program with the signal that has come, if one has. */
+void die_of_signal(void);
+
+/*
+ * Show how far the work is, if stderr is a terminal and it takes long.  A
+ * @total of 0 stands for an unknown one.
+ */
+void show_progress(const char *work, uint64_t done, uint64_t total);
+void end_progress(void);
+
+/* file.c */
+
+typedef struct InputFile {
+    const char *path;
+    const uint8_t *data;
+    size_t size;
+} InputFile;
+
+/* Map the file into memory.  Complains and returns false on failure. */
+bool map_input(InputFile *file, const char *path);
+void unmap_input(InputFile *file);
+
+/* Whether write_output() may write @path.  Complains if not. */
+bool check_output(const char *path, bool force);
+
+/*
+ * Write a file: all of it, or nothing.  Complains and returns false on failure.
+ */
+bool write_output(const char *path, bool force, const uint8_t *data,
+                  size_t size);
+
+/* The bytes of the file @name in @dir, up to 16 MiB, or NULL with errno set. */
+GByteArray *read_file(const char *dir, const char *name);
+
+/* pci.c */
+
+typedef struct PCIName {
+    uint16_t vendor;
+    uint16_t device;
+} PCIName;
+
+/* "10de:139b" */
+bool parse_pci_name(const char *text, PCIName *name);
+
+/*
+ * The sysfs directory of the card at "01:00.0" or "0000:01:00.0", to be freed,
+ * or NULL, and its name.  Complains on failure; sets *@usage to whether the
+ * command line is to blame.
+ */
+char *find_card(const char *bdf, PCIName *name, bool *usage);
+
+/* chain.c */
+
+typedef struct Chain {
+    size_t offset;
+    size_t length;
+    GArray *images;             /* of OptimusImage */
+} Chain;
+
+typedef struct ChainScan {
+    const uint8_t *rom;
+    size_t size;
+    size_t at;                  /* where to go on */
+    unsigned int broken;        /* ROMs that are not complete */
+    GHashTable *dead_ends;
+    bool progress;
+} ChainScan;
+
+void scan_start(ChainScan *scan, const uint8_t *rom, size_t size,
+                bool progress);
+
+/*
+ * Find the next complete chain of images.  Returns false if there is none, or
+ * after a signal.
+ */
+bool scan_next(ChainScan *scan, Chain *chain);
+void scan_end(ChainScan *scan);
+
+/* The chain at @offset, or NULL in @chain->images with @why set. */
+bool chain_at(const uint8_t *rom, size_t size, size_t offset, Chain *chain,
+              char **why);
+void chain_free(Chain *chain);
+
+const OptimusImage *chain_image(const Chain *chain, unsigned int index);
+bool chain_is_for(const Chain *chain, const uint8_t *rom, PCIName name);
+
+/* image.c */
+
+#define CODE_EFI 0x03
+
+/* "x86", "EFI", ... */
+const char *image_type(const OptimusImage *image);
+
+/* The version of an NVIDIA BIOS, to be freed, or NULL. */
+char *image_version(const uint8_t *rom, const OptimusImage *image);
+
+/* Whether the image has a checksum, and the wrong one. */
+bool has_bad_checksum(const uint8_t *rom, const OptimusImage *image);
+
+/* unpack.c */
+
+/* Whether it is a UEFI capsule or has a UEFI firmware volume in it. */
+bool is_uefi(const InputFile *file);
+
+/*
+ * Unpack the compressed parts of @file below @dir with UEFIExtract.  Returns
+ * the directory to search, for remove_unpacked(), or NULL after saying why.
+ */
+char *unpack_uefi(const InputFile *file, const char *dir);
+void remove_unpacked(char *dir);
+
+#endif

@@ -1,0 +1,1039 @@
+#!/usr/bin/python3
+"""Tests of optimus-vbios: test-vbios.py PROGRAM [TEST]...
+
+They run in a mount namespace of their own, where /sys and parts of /proc are
+replaced by directories that describe a machine with the card in question."""
+
+import contextlib
+import json
+import lzma
+import os
+import pathlib
+import pty
+import random
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tty
+import unittest
+
+import vbios
+
+try:
+    from pycotap import TAPTestRunner
+except ImportError:
+    sys.exit("test-vbios.py: no module pycotap: run it with meson, after "
+             "need_meson of scripts/lib.sh")
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+ROOT = TOP / "build/root"
+SEABIOS = ROOT / "qemu-7.2/usr/share/seabios"
+OVMF = ROOT / "qemu-7.2/usr/share/OVMF"
+IPXE = ROOT / "qemu-7.2/usr/lib/ipxe/qemu"
+UEFITOOL = ROOT / "vbios-tools/usr"
+PROGRAM = None
+NOBODY = 65534
+
+# The IDs are those of the devices that QEMU emulates, for which SeaBIOS and
+# iPXE are packaged: include/hw/pci/pci_ids.h and docs/specs/pci-ids.rst of
+# QEMU.  The sizes are those of the files: an option ROM fills its file.
+VGABIOS = {
+    "vgabios-stdvga.bin": "1234:1111",
+    "vgabios-bochs-display.bin": "1234:1111",
+    "vgabios-cirrus.bin": "1013:00b8",
+    "vgabios-qxl.bin": "1b36:0100",
+    "vgabios-vmware.bin": "15ad:0405",
+    "vgabios-virtio.bin": "1af4:1050",
+    "vgabios-ati.bin": "1002:5159",
+}
+# For ISA and fw_cfg, where there is no PCIR.
+VGABIOS_WITHOUT_PCIR = ["vgabios-isavga.bin", "vgabios-ramfb.bin"]
+NICS = {
+    "e1000": "8086:100e",
+    "e1000e": "8086:10d3",
+    "eepro100": "8086:1229",
+    "ne2k_pci": "0000:0000",    # a driver of iPXE's for ISA cards, without IDs
+    "pcnet": "1022:2000",
+    "rtl8139": "10ec:8139",
+    "virtio": "1af4:1041",
+    "vmxnet3": "15ad:07b0",
+}
+
+
+def get_packages():
+    subprocess.run(
+        ["bash", "-c", """
+            set -euo pipefail
+            . "$0/scripts/lib.sh"
+            lock_build
+            unpack_packages qemu-7.2 bookworm qemu-system-x86 seabios ovmf \\
+                ipxe-qemu
+            unpack_packages kernel bookworm linux-image-amd64 \\
+                linux-headers-amd64 busybox-static
+            unpack_packages vbios-tools bookworm uefitool-cli
+        """, TOP], check=True, stdout=2)
+
+
+def mount(*args):
+    subprocess.run(["mount", *map(str, args)], check=True)
+
+
+@contextlib.contextmanager
+def mounted(where, *args):
+    mount(*args, where)
+    try:
+        yield pathlib.Path(where)
+    finally:
+        subprocess.run(["umount", "--lazy", where], check=True)
+
+
+def with_bit(image, at=0x400):
+    """IMAGE with NVIDIA's table of tables, and in that the BIOS version."""
+    image = bytearray(image)
+    image[at:at + 12] = struct.pack("<2s3sxH4B", b"\xff\xb8", b"BIT", 0x100,
+                                    12, 6, 2, 0)
+    image[at + 12:at + 24] = struct.pack("<2B2H2B2H", ord("2"), 1, 4, 0,
+                                         ord("i"), 2, 0x20, at + 0x40)
+    image[at + 0x40:at + 0x45] = bytes([0x00, 0x55, 0x07, 0x82, 0x1a])
+    return vbios.balance(bytes(image), len(image))
+
+
+def break_checksum(image):
+    return image[:-1] + bytes([image[-1] ^ 0x5a])
+
+
+def load_dump(image):
+    """A flash dump of 16 MiB with IMAGE somewhere in it."""
+    rest = random.Random(7)
+    before = rest.randbytes(5 << 20) + b"\xff" * 12345
+    return (before + image).ljust(12 << 20, b"\0") + rest.randbytes(4 << 20)
+
+
+LZMA_GUID = bytes.fromhex("98584eee143959429d6edc7bd79403cf")
+
+
+def ovmf_with(image):
+    """OVMF with IMAGE in a section of its own among those that are compressed
+    together.  Sizes and checksums as in the UEFI PI specification, volume 3."""
+    fd = bytearray((OVMF / "OVMF_CODE_4M.fd").read_bytes())
+    section = fd.find(LZMA_GUID) - 4
+    file = section - 24             # it is the first one in its file
+    size = int.from_bytes(fd[section:section + 3], "little")
+    start = section + struct.unpack_from("<H", fd, section + 20)[0]
+    inner = lzma.decompress(bytes(fd[start:section + size]), lzma.FORMAT_ALONE)
+    inner += bytes(-len(inner) % 4)
+    inner += (len(image) + 4).to_bytes(3, "little") + b"\x19" + image
+    packed = bytearray(subprocess.run(["xz", "--format=lzma", "--stdout"],
+                                      input=inner, check=True,
+                                      stdout=subprocess.PIPE).stdout)
+    # xz does not say how long it is, and the firmware wants to know.
+    packed[5:13] = struct.pack("<Q", len(inner))
+    new = start - section + len(packed)
+    end = section + max(new, size)
+    assert fd[section + size:end].strip(b"\xff") == b""
+    fd[start:end] = packed.ljust(end - start, b"\xff")
+    fd[section:section + 3] = new.to_bytes(3, "little")
+    fd[file + 20:file + 23] = (24 + new).to_bytes(3, "little")
+    fd[file + 16] = 0
+    fd[file + 16] = -(sum(fd[file:file + 23]) - fd[file + 17]) & 0xff
+    return bytes(fd)
+
+
+def capsule(body):
+    guid = bytes.fromhex("bd86663b760d3040b70eb5519e2fc5a0")
+    return guid + struct.pack("<3I", 0x50, 0, 0x50 + len(body)) + bytes(
+        0x50 - 28) + body
+
+
+class Case(unittest.TestCase):
+
+    def setUp(self):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="test-vbios."))
+        self.dir.chmod(0o755)
+        self.addCleanup(shutil.rmtree, self.dir)
+
+    @contextlib.contextmanager
+    def subTest(self, what):
+        """pycotap is silent about failures in those of unittest."""
+        try:
+            yield
+        except AssertionError as error:
+            raise AssertionError(f"{what}: {error}") from None
+
+    def put(self, name, data):
+        path = self.dir / name
+        path.write_bytes(data)
+        return path
+
+    def run_tool(self, *args, path=None, **how):
+        env = dict(os.environ, LC_ALL="C.UTF-8")
+        if path is not None:
+            env["PATH"] = str(path)
+        how.setdefault("stdout", subprocess.PIPE)
+        return subprocess.run([PROGRAM, *map(str, args)], env=env, text=True,
+                              stderr=subprocess.PIPE, **how)
+
+    def good(self, *args, **how):
+        run = self.run_tool(*args, **how)
+        self.assertEqual((run.returncode, run.stderr), (0, ""), run.stdout)
+        return run.stdout
+
+    def bad(self, *args, says, code=1, **how):
+        """It fails with a single line on stderr, and SAYS in it."""
+        run = self.run_tool(*args, **how)
+        self.assertEqual(run.returncode, code, run.stderr)
+        self.assertIn(says, run.stderr)
+        lines = run.stderr.splitlines()
+        self.assertEqual(len(lines), 2 if code == 2 else 1, run.stderr)
+        self.assertTrue(lines[0].startswith("optimus-vbios: "), run.stderr)
+        return run
+
+    def info(self, path, *args, code=0):
+        run = self.run_tool("info", "--json", path, *args)
+        self.assertEqual((run.returncode, run.stderr), (code, ""))
+        facts = json.loads(run.stdout)
+        self.assertEqual(facts["usable"], code == 0)
+        self.assertEqual(facts["file"], str(path))
+        text = self.run_tool("info", path, *args)
+        self.assertEqual((text.returncode, text.stderr), (code, ""))
+        self.assertEqual(text.stdout.splitlines()[-1], facts["verdict"])
+        return facts
+
+    def files(self, *parts):
+        return sorted(os.listdir(self.dir.joinpath(*parts)))
+
+
+class Info(Case):
+
+    def test_vgabios(self):
+        for name, card in VGABIOS.items():
+            with self.subTest(name):
+                path = SEABIOS / name
+                facts = self.info(path)
+                self.assertEqual(facts["verdict"], "usable as romfile")
+                image, = facts["images"]
+                self.assertEqual(image, {
+                    "offset": 0, "length": path.stat().st_size, "type": "x86",
+                    "code_type": 0, "vendor": card[:4], "device": card[5:],
+                    "device_list": [], "class": "030000", "pcir_revision": 0,
+                    "last": True, "checksum_right": True})
+
+    def test_no_pcir(self):
+        for name in VGABIOS_WITHOUT_PCIR:
+            with self.subTest(name):
+                facts = self.info(SEABIOS / name, code=1)
+                self.assertEqual(facts["images"], [])
+                self.assertIn("no PCIR data structure", facts["verdict"])
+
+    def test_ipxe(self):
+        for name, card in NICS.items():
+            with self.subTest(name):
+                pxe = IPXE / f"pxe-{name}.rom"
+                efi = IPXE / f"efi-{name}.rom"
+                facts = self.info(pxe, code=1)
+                self.assertIn("class 020000", facts["verdict"])
+                x86, = facts["images"]
+                self.assertEqual(x86["length"], pxe.stat().st_size)
+                self.assertEqual(f"{x86['vendor']}:{x86['device']}", card)
+                self.assertEqual(x86["type"], "x86")
+                self.assertEqual(x86["class"], "020000")
+                self.assertEqual(x86["pcir_revision"], 3)
+                self.assertEqual(x86["device_list"],
+                                 [card[5:]] if card != "0000:0000" else [])
+                self.assertTrue(x86["checksum_right"])
+                self.assertTrue(x86["last"])
+
+                # The same image with an EFI one behind it.
+                first, second = self.info(efi, code=1)["images"]
+                self.assertEqual(first, dict(x86, last=False))
+                self.assertEqual(second["offset"], x86["length"])
+                self.assertEqual(second["length"],
+                                 efi.stat().st_size - x86["length"])
+                self.assertEqual(second["type"], "EFI")
+                self.assertEqual(second["code_type"], 3)
+                self.assertEqual(second["efi_machine"], "x64")
+                self.assertEqual(second["efi_machine_type"], 0x8664)
+                self.assertFalse(second["efi_compressed"])
+                self.assertTrue(second["last"])
+                self.assertNotIn("checksum_right", second)
+
+    def test_laptop(self):
+        facts = self.info(self.put("v.rom", vbios.make()))
+        self.assertEqual(facts["verdict"], "usable as romfile")
+        self.assertEqual(facts["trailing"], 0)
+
+    def test_padding(self):
+        facts = self.info(self.put("v.rom", vbios.make() + b"\xff" * 100))
+        self.assertEqual((facts["trailing"], facts["trailing_padding"]),
+                         (100, True))
+        self.assertIn("100 bytes behind the images do no harm",
+                      facts["verdict"])
+        facts = self.info(self.put("v.rom", vbios.make() + b"\xff\xfe"))
+        self.assertEqual((facts["trailing"], facts["trailing_padding"]),
+                         (2, False))
+
+    def test_flash_dump(self):
+        path = self.put("v.rom", vbios.chain(
+            [{"npde": True}, {"kind": 3, "size": 4096}, {"kind": 0xe0},
+             {"kind": 0x70, "size": 1024}], nvgi=True, padding=512))
+        facts = self.info(path, code=1)
+        self.assertTrue(facts["nvgi"])
+        self.assertEqual(facts["leading"], 0x2000)
+        self.assertEqual(facts["rfrd"], 0x1200)
+        self.assertEqual(facts["trailing"], 512)
+        self.assertEqual([i["type"] for i in facts["images"]],
+                         ["x86", "EFI", "NVIDIA E0", "NVIDIA 70"])
+        self.assertEqual(facts["images"][0]["npde_revision"], "1.1")
+        self.assertIn("offset 0x2000, behind an NVGI header: cut them out "
+                      "with optimus-vbios trim", facts["verdict"])
+        text = self.run_tool("info", path).stdout
+        self.assertIn("NVGI header", text)
+        self.assertIn("0x001200  RFRD directory", text)
+        self.assertIn("512 bytes: padding", text)
+
+    def test_compressed_efi(self):
+        image = bytearray(vbios.make(kind=3))
+        image[0x0a:0x0e] = struct.pack("<2H", 0xaa64, 1)
+        facts = self.info(self.put("v.rom", bytes(image)), code=1)
+        self.assertEqual(facts["images"][0]["efi_machine"], "aa64")
+        self.assertTrue(facts["images"][0]["efi_compressed"])
+        self.assertIn("no image is of the type x86", facts["verdict"])
+
+    def test_version_of_bit(self):
+        facts = self.info(self.put("v.rom", with_bit(vbios.make())))
+        self.assertEqual(facts["images"][0]["version"], "82.07.55.00.1a")
+
+    def test_version_of_text(self):
+        image = bytearray(vbios.make())
+        image[0x800:0x816] = b"Version 86.04.50.00.64"
+        facts = self.info(self.put("v.rom", bytes(image)))
+        self.assertEqual(facts["images"][0]["version"], "86.04.50.00.64")
+
+    def test_version_broken(self):
+        """Tables that lead out of the image, at its very end."""
+        image = vbios.make(size=4096)
+        for at, table in ((4096 - 5, b"\xff\xb8BIT"),
+                          (4096 - 14, b"\xff\xb8BIT\0\0\1\x0c\6\xff\0i\2"),
+                          (0x800, b"\xff\xb8BIT\0\0\1\xff\0\xff\0"),
+                          (0x800, b"\xff\xb8BIT\0\0\1\x0c\6\1\0"
+                                  b"i\2\5\0\xfc\x0f"),
+                          (4096 - 10, b"Version 86")):
+            broken = image[:at] + table + image[at + len(table):]
+            facts = self.info(self.put("v.rom", broken))
+            self.assertNotIn("version", facts["images"][0])
+
+    def test_wrong_checksum(self):
+        facts = self.info(self.put("v.rom", break_checksum(
+            vbios.make(size=51200))))
+        self.assertFalse(facts["images"][0]["checksum_right"])
+        self.assertIn("trim --fix-checksum", facts["verdict"])
+
+    def test_truncated(self):
+        image = vbios.make(size=51200)
+        facts = self.info(self.put("v.rom", image[:-1]), code=1)
+        self.assertIn("the file ends 0x1 bytes before its end; get it again",
+                      facts["verdict"])
+        self.assertIn("0x1 bytes", facts["broken"])
+
+    def test_no_chain(self):
+        facts = self.info(self.put("v.rom", b"MZ" + bytes(5000)), code=1)
+        self.assertIn("none starts further in", facts["verdict"])
+
+    def test_too_large(self):
+        """The device has room for 1000 KiB."""
+        room = 1000 << 10
+        self.info(self.put("v.rom", vbios.make(size=room)))
+        facts = self.info(self.put("v.rom", vbios.make(size=room) + b"\0"),
+                          code=1)
+        self.assertIn("cut off what follows", facts["verdict"])
+        facts = self.info(self.put("v.rom", vbios.make(size=room + 512)),
+                          code=1)
+        self.assertIn("the device has room for 1024000", facts["verdict"])
+
+    def test_odd_name(self):
+        name = 'a "name" \\ with\ttab \xff'.encode("latin-1")
+        path = pathlib.Path(os.fsdecode(bytes(self.dir) + b"/" + name))
+        path.write_bytes(vbios.make())
+        facts = json.loads(self.good("info", "--json", path))
+        self.assertIn('a "name" \\ with\ttab', facts["file"])
+
+
+class Trim(Case):
+
+    def test_flash_dump(self):
+        parts = [{"npde": True, "size": 8192}, {"kind": 3, "size": 4096}]
+        out = self.dir / "out.rom"
+        said = self.good("trim", self.put("v.rom", vbios.chain(
+            parts, nvgi=True, padding=777)), out)
+        self.assertEqual(out.read_bytes(), vbios.chain(parts))
+        self.assertIn("cut off were 8192 before and 777 behind", said)
+        self.assertIn("checksum of the image at offset 0x0 is right, and kept",
+                      said)
+        self.info(out)
+        self.assertEqual(self.files(), ["out.rom", "v.rom"])
+
+    def test_odd_offset(self):
+        """NPDE is found wherever the ROM is."""
+        rom = vbios.chain([{"npde": True, "size": 8192}, {"kind": 0xe0}])
+        out = self.dir / "out.rom"
+        self.good("trim", self.put("v.rom", b"123" + rom + b"4"), out)
+        self.assertEqual(out.read_bytes(), rom)
+
+    def test_wrong_checksum(self):
+        rom = break_checksum(vbios.make(size=51200))
+        path = self.put("v.rom", rom)
+        said = self.good("trim", path, self.dir / "kept.rom")
+        self.assertIn("is wrong, and kept", said)
+        self.assertEqual((self.dir / "kept.rom").read_bytes(), rom)
+
+        said = self.good("trim", path, self.dir / "mended.rom",
+                         "--fix-checksum")
+        self.assertIn("was wrong, and is right now", said)
+        mended = (self.dir / "mended.rom").read_bytes()
+        self.assertEqual(sum(mended) % 256, 0)
+        self.assertEqual(mended[:-1], rom[:-1])
+
+    def test_right_checksum_with_fix(self):
+        rom = vbios.make(size=51200)
+        self.good("trim", self.put("v.rom", rom), self.dir / "out.rom",
+                  "--fix-checksum")
+        self.assertEqual((self.dir / "out.rom").read_bytes(), rom)
+
+    def test_force(self):
+        path = self.put("v.rom", vbios.make(size=4096) + b"x")
+        out = self.put("out.rom", b"precious")
+        self.bad("trim", path, out, says="add --force")
+        self.assertEqual(out.read_bytes(), b"precious")
+        self.good("trim", path, out, "--force")
+        self.assertEqual(out.read_bytes(), vbios.make(size=4096))
+        self.bad("trim", path, path, says="exists")
+        self.good("trim", path, path, "--force")
+        self.assertEqual(path.read_bytes(), vbios.make(size=4096))
+        self.assertEqual(self.files(), ["out.rom", "v.rom"])
+
+    def test_permissions(self):
+        out = self.dir / "out.rom"
+        old = os.umask(0o027)
+        self.addCleanup(os.umask, old)
+        self.good("trim", self.put("v.rom", vbios.make()), out)
+        self.assertEqual(out.stat().st_mode & 0o777, 0o640)
+
+    def test_no_chain(self):
+        self.bad("trim", self.put("v.rom", bytes(5000)), self.dir / "out.rom",
+                 says="none starts further in")
+        self.bad("trim", self.put("v.rom", b"x" + vbios.make()[:-1000]),
+                 self.dir / "out.rom", says="cut off; get it again")
+        self.assertEqual(self.files(), ["v.rom"])
+
+    def test_truncated(self):
+        self.bad("trim", self.put("v.rom", vbios.make(size=51200)[:-1]),
+                 self.dir / "out.rom", says="is a broken ROM")
+        self.assertEqual(self.files(), ["v.rom"])
+
+
+class Refusals(Case):
+    """What every command refuses to read or to write."""
+
+    def commands(self, path):
+        yield "info", path
+        yield "trim", path, self.dir / "out.rom"
+        yield "extract", path, "-o", self.dir / "out"
+
+    def each(self, path, **how):
+        for args in self.commands(path):
+            with self.subTest(args[0]):
+                before = self.files()
+                self.bad(*args, **how)
+                self.assertEqual(self.files(), before)
+
+    def test_missing(self):
+        self.each(self.dir / "none", says="none' cannot be read: No such file")
+
+    @unittest.skipIf(os.environ.get("TEST_VBIOS") != "root", "needs root")
+    def test_unreadable(self):
+        path = self.put("v.rom", vbios.make())
+        path.chmod(0)
+        self.each(path, says="v.rom' cannot be read: Permission denied",
+                  user=NOBODY)
+
+    def test_empty(self):
+        self.each(self.put("v.rom", b""), says="v.rom' is empty")
+
+    def test_directory(self):
+        self.each(self.dir, says="is a directory, not a file")
+
+    def test_fifo(self):
+        os.mkfifo(self.dir / "fifo")
+        self.each(self.dir / "fifo", says="fifo' is a FIFO, not a file")
+
+    def test_device(self):
+        self.each("/dev/zero", says="'/dev/zero' is a device, not a file")
+
+    def outputs(self, out, **how):
+        """Commands that would write into OUT, a directory, or over it."""
+        path = self.put("v.rom", vbios.make())
+        for args in (("trim", path, out), ("trim", path, out, "--force")):
+            with self.subTest(args):
+                self.bad(*args, **how)
+
+    def test_output(self):
+        os.mkfifo(self.dir / "fifo")
+        self.outputs(self.dir, says="is a directory, not a file: name a file")
+        self.outputs(self.dir / "fifo", says="is a FIFO")
+        self.outputs("/dev/null", says="is a device")
+        self.outputs(self.dir / "no/out.rom", says="there is no directory")
+        self.assertTrue(pathlib.Path("/dev/null").is_char_device())
+
+    def test_extract_into_file(self):
+        path = self.put("v.rom", vbios.make())
+        self.bad("extract", path, "-o", path, says="cannot be made a directory")
+
+    def test_disk_full(self):
+        rom = vbios.make(size=51200)
+        path = self.put("v.rom", rom)
+        small = self.dir / "small"
+        small.mkdir()
+        with mounted(small, "-t", "tmpfs", "-o", "size=32k", "none"):
+            self.bad("trim", path, small / "out.rom",
+                     says="out.rom' cannot be written: No space left on device")
+            (small / "old.rom").write_bytes(b"precious")
+            self.bad("trim", path, small / "old.rom", "--force",
+                     says="old.rom' cannot be written: No space left on device")
+            self.assertEqual((small / "old.rom").read_bytes(), b"precious")
+            self.bad("extract", path, "-o", small,
+                     says="No space left on device")
+            self.assertEqual(self.files("small"), ["old.rom"])
+
+    def test_disk_full_while_unpacking(self):
+        path = self.put("bios.fd", (OVMF / "OVMF_CODE_4M.fd").read_bytes())
+        small = self.dir / "small"
+        small.mkdir()
+        with mounted(small, "-t", "tmpfs", "-o", "size=1m", "none"):
+            run = self.run_tool("extract", path, "-o", small,
+                                path=uefiextract(self.dir))
+            self.assertEqual(run.returncode, 1)
+            self.assertIn("No space left on device", run.stderr)
+            self.assertEqual(self.files("small"), [])
+
+    def test_file_size_limit(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, 1 << 14))
+        self.bad("trim", self.put("v.rom", vbios.make()), self.dir / "out.rom",
+                 says="File too large", preexec_fn=limit)
+        self.assertEqual(self.files(), ["v.rom"])
+
+    def test_stdout_full(self):
+        path = self.put("v.rom", vbios.make())
+        with open("/dev/full", "w") as full:
+            self.bad("info", path, says="cannot write to the standard output",
+                     stdout=full)
+
+    @unittest.skipIf(os.environ.get("TEST_VBIOS") != "root", "needs root")
+    def test_read_only(self):
+        path = self.put("v.rom", vbios.make())
+        self.bad("trim", path, self.dir / "out.rom", user=NOBODY,
+                 says="out.rom' cannot be written: Permission denied")
+
+    def test_usage(self):
+        for args, says in (
+                ([], "what to do"), (["frob"], "unknown command 'frob'"),
+                (["info"], "one file"), (["info", "a", "b"], "one file"),
+                (["trim", "a"], "two files"), (["extract", "a"], "-o DIR"),
+                (["extract", "a", "-o", "b", "--device", "10de"],
+                 "'10de' is not VENDOR:DEVICE"),
+                (["extract", "a", "-o", "b", "--device", "10de:139g"],
+                 "is not VENDOR:DEVICE"),
+                (["extract", "a", "-o", "b", "--device", "10de:139b",
+                  "--host", "01:00.0"], "use one"),
+                (["dump", "-o", "a"], "--host BDF"),
+                (["dump", "--host", "01:00.0"], "-o FILE")):
+            with self.subTest(args):
+                self.bad(*args, says=says, code=2)
+        run = self.run_tool("info", "--frob")
+        self.assertEqual(run.returncode, 2)
+        self.assertIn("unrecognized option '--frob'", run.stderr)
+
+    def test_bdf(self):
+        for bdf in ("01:00", "x", "01:20.0", "01:00.8", "001:00.0",
+                    "0000:01:00.00", ""):
+            run = self.run_tool("info", "a", "--host", bdf)
+            self.assertEqual(run.returncode, 2, bdf)
+            self.assertIn("is not the address of a card", run.stderr)
+
+    def test_help(self):
+        text = self.good("--help")
+        for command in ("info", "trim", "extract", "dump"):
+            self.assertEqual(self.good(command, "--help"), text)
+            self.assertIn(f"optimus-vbios {command} ", text)
+
+
+def uefiextract(directory, script=None):
+    """A directory for PATH with UEFIExtract, or SCRIPT in its place."""
+    path = directory / "bin"
+    path.mkdir(exist_ok=True)
+    script = script or (
+        f"LD_LIBRARY_PATH={UEFITOOL}/lib/x86_64-linux-gnu "
+        f"exec {UEFITOOL}/bin/UEFIExtract \"$@\"")
+    tool = path / "UEFIExtract"
+    tool.write_text("#!/bin/sh\nPATH=/usr/bin:/bin\n" + script + "\n")
+    tool.chmod(0o755)
+    return path
+
+
+class Extract(Case):
+
+    def extract(self, path, *args, tool=True, code=0, err=""):
+        how = {"path": uefiextract(self.dir) if tool else "/nonexistent"}
+        run = self.run_tool("extract", path, "-o", self.dir / "out", *args,
+                            **how)
+        self.assertEqual(run.returncode, code, run.stdout + run.stderr)
+        if err:
+            self.assertIn(err, run.stderr)
+        else:
+            self.assertEqual(run.stderr, "")
+        return run.stdout
+
+    def found(self):
+        return {name: (self.dir / "out" / name).read_bytes()
+                for name in self.files("out")}
+
+    def test_raw(self):
+        rom = with_bit(vbios.make())
+        path = self.put("bios.bin", load_dump(rom))
+        said = self.extract(path, "--device", "10de:139b")
+        (name, data), = self.found().items()
+        self.assertRegex(name,
+                         r"^10de-139b-82\.07\.55\.00\.1a-[0-9a-f]{8}\.rom$")
+        self.assertEqual(data, rom)
+        self.assertIn("0x00503039", said)
+        self.assertIn("(fits)", said)
+        self.assertTrue(said.endswith("fits 10de:139b\n"), said)
+        # once more: the same file is no obstacle
+        self.assertEqual(self.extract(path, "--device", "10de:139b"), said)
+        # not the card
+        said = self.extract(path, "--device", "10de:139c", code=1,
+                            err="has no option ROM for 10de:139c")
+        self.assertNotIn("(fits)", said)
+
+    def test_device_list(self):
+        rom = bytearray(vbios.make())
+        struct.pack_into("<H", rom, 0x48, 0x100)
+        struct.pack_into("<3H", rom, 0x140, 0x1392, 0x1c8d, 0)
+        path = self.put("bios.bin", bytes(rom))
+        self.assertIn("(fits)", self.extract(path, "--device", "10de:1c8d"))
+
+    def test_several(self):
+        """Two of three are the same; one does not end; one is a stray 55 AA."""
+        first, second = vbios.make(), vbios.make(size=8192, device=0x1111,
+                                                 seed=2)
+        cut = vbios.make(size=8192, last=False, seed=3)
+        path = self.put("update.exe", b"MZ" + bytes(999) + first + b"\x55\xaa" +
+                        cut + bytes(77) + second + first + b"\x55")
+        said = self.extract(path)
+        self.assertEqual(sorted(self.found().values()), sorted([first, second]))
+        self.assertIn("left out: 1 that is incomplete", said)
+
+    def test_real(self):
+        """Those of QEMU's devices, one after the other."""
+        roms = [path.read_bytes() for path in (
+            *sorted(IPXE.glob("*.rom")), SEABIOS / "vgabios-qxl.bin")]
+        path = self.put("bios.bin", b"".join(b"\0" * 77 + rom for rom in roms))
+        self.extract(path)
+        self.assertEqual(set(self.found().values()), set(roms))
+
+    def test_compressed(self):
+        rom = vbios.make()
+        firmware = ovmf_with(rom)
+        self.assertNotIn(rom[:0x40], firmware)
+        path = self.put("bios.fd", firmware)
+        said = self.extract(path, "--device", "10de:139b")
+        self.assertEqual(list(self.found().values()), [rom])
+        self.assertIn("(compressed)", said)
+        self.assertIn("(fits)", said)
+
+    def test_capsule(self):
+        rom = vbios.make()
+        raw = vbios.make(seed=2)
+        path = self.put("bios.cap", capsule(ovmf_with(rom) + raw))
+        self.extract(path)
+        self.assertEqual(sorted(self.found().values()), sorted([rom, raw]))
+
+    def test_raw_capsule(self):
+        rom = vbios.make()
+        path = self.put("bios.cap", capsule(load_dump(rom)))
+        self.extract(path)
+        self.assertEqual(list(self.found().values()), [rom])
+
+    def test_without_uefiextract(self):
+        path = self.put("bios.fd", ovmf_with(vbios.make()))
+        self.extract(path, tool=False, code=1,
+                     err="install UEFIExtract (Debian: uefitool-cli)")
+        self.assertEqual(self.found(), {})
+        # what is there without it is found
+        rom = vbios.make(seed=2)
+        path = self.put("bios.fd", ovmf_with(vbios.make()) + rom)
+        self.extract(path, tool=False, err="install UEFIExtract")
+        self.assertEqual(list(self.found().values()), [rom])
+        # and it is not asked for where it is of no use
+        self.extract(self.put("bios.bin", rom), tool=False)
+
+    def test_broken_uefiextract(self):
+        path = self.put("bios.fd", ovmf_with(vbios.make()) + vbios.make(seed=2))
+        for script, says in (("exit 3", "it ended with exit code 3"),
+                             ("kill -SEGV $$", "it crashed with signal 11")):
+            bin_dir = uefiextract(self.dir, script)
+            run = self.run_tool("extract", path, "-o", self.dir / "out",
+                                path=bin_dir)
+            self.assertEqual(run.returncode, 0)
+            self.assertIn(says, run.stderr)
+            self.assertEqual(len(self.found()), 1)
+
+    def test_interrupt(self):
+        path = self.put("bios.fd", (OVMF / "OVMF_CODE_4M.fd").read_bytes())
+        ready = self.dir / "ready"
+        bin_dir = uefiextract(self.dir, f": >{ready}; exec sleep 600")
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            with subprocess.Popen([PROGRAM, "extract", path, "-o",
+                                   self.dir / "out"],
+                                  env=dict(os.environ, PATH=bin_dir)) as tool:
+                while not ready.exists():
+                    time.sleep(0.01)
+                ready.unlink()
+                tool.send_signal(number)
+                self.assertEqual(tool.wait(60), -number)
+            self.assertEqual(self.files("out"), [])
+
+    def test_no_progress_in_a_file(self):
+        self.extract(self.put("bios.bin", load_dump(vbios.make())), err="")
+
+    def none_in(self, path, **how):
+        self.extract(path, code=1, err="has no complete option ROM in it",
+                     **how)
+        self.assertEqual(self.found(), {})
+
+    def test_ovmf(self):
+        """OVMF drives all devices by itself: its maintainers put no option
+        ROMs in, and UEFIExtract's report has none."""
+        for name in ("OVMF_CODE_4M.fd", "OVMF_CODE.fd", "OVMF_VARS_4M.fd"):
+            self.none_in(OVMF / name)
+
+    def test_seabios(self):
+        """The vgabios is in files of its own."""
+        self.none_in(SEABIOS / "bios-256k.bin")
+
+    def test_kernel(self):
+        kernel, = (ROOT / "kernel/boot").glob("vmlinuz-*")
+        self.none_in(kernel)
+
+    def test_random(self):
+        path = self.dir / "random"
+        with open(path, "wb") as out:
+            for seed in range(16):
+                out.write(random.Random(seed).randbytes(16 << 20))
+        start = time.monotonic()
+        self.none_in(path)
+        tool = time.monotonic() - start
+        start = time.monotonic()
+        subprocess.run(["grep", "-c", "-F", "vfio-optimus", path],
+                       stdout=subprocess.DEVNULL)
+        grep = time.monotonic() - start
+        print(f"# extract on 256 MiB: {tool:.3f} s, grep -c: {grep:.3f} s, "
+              f"ratio {tool / grep:.2f}")
+
+    def test_nothing_but_headers(self):
+        """Images without an end would take hours if each were followed to the
+        end of the file; and 55 AA everywhere is no problem either."""
+        image = vbios.make(size=1024, last=False)
+        start = time.monotonic()
+        self.extract(self.put("a", image * 30000), code=1, err="no complete")
+        self.extract(self.put("b", b"\x55\xaa" * (8 << 20)), code=1,
+                     err="no complete")
+        self.assertLess(time.monotonic() - start, 60)
+
+
+class Documents(Case):
+
+    SOURCE = TOP / "hw-optimus/vbios"
+
+    def options(self):
+        words = self.good("--help").replace("[", " ").replace("]", " ").split()
+        return {word for word in words if word.startswith("--")}
+
+    def test_man_page(self):
+        page = (self.SOURCE / "optimus-vbios.1").read_text()
+        for option in self.options():
+            self.assertIn(option, page.replace("\\-", "-"))
+
+    def complete(self, line):
+        words = line.split(" ")
+        out = subprocess.run(
+            ["bash", "-c", """
+                . "$0"
+                compopt() { :; }
+                COMP_LINE=$1 COMP_POINT=${#1} COMP_WORDS=("${@:2}")
+                COMP_CWORD=$(($# - 2))
+                _optimus_vbios
+                printf '%s\\n' "${COMPREPLY[@]}"
+            """, self.SOURCE / "completion.bash", line, *words],
+            check=True, stdout=subprocess.PIPE, text=True, cwd=self.dir)
+        return set(out.stdout.split())
+
+    def test_completion(self):
+        self.assertEqual(self.complete("optimus-vbios "),
+                         {"info", "trim", "extract", "dump", "--help"})
+        offered = set()
+        for command in ("info", "trim", "extract", "dump"):
+            offered |= self.complete(f"optimus-vbios {command} --")
+        self.assertEqual(offered, self.options())
+        self.put("vbios.rom", b"")
+        (self.dir / "vdir").mkdir()
+        self.assertEqual(self.complete("optimus-vbios info v"),
+                         {"vbios.rom", "vdir"})
+        self.assertEqual(self.complete("optimus-vbios extract f -o v"),
+                         {"vdir"})
+
+
+class Answers(threading.Thread):
+    """acpi_call, in a terminal: one call, one answer."""
+
+    def __init__(self, method):
+        super().__init__(daemon=True)
+        self.method = method
+        self.calls = []
+        self.master, self.slave = pty.openpty()
+        tty.setraw(self.slave)
+
+    def run(self):
+        while True:
+            try:
+                request = os.read(self.master, 4096).decode()
+            except OSError:
+                return
+            name, *numbers = request.split()
+            self.calls.append((name, *(int(n, 16) for n in numbers)))
+            answer = self.method(*self.calls[-1])
+            if answer is None:
+                continue
+            if isinstance(answer, bytes):
+                answer = "{" + ", ".join(f"0x{b:02x}" for b in answer) + "}"
+            os.write(self.master, answer.encode() + b"\0")
+
+
+@unittest.skipIf(not os.path.isdir("/proc/acpi"), "no /proc/acpi here")
+class Dump(Case):
+
+    def setUp(self):
+        super().setUp()
+        stack = self.enterContext_(contextlib.ExitStack())
+        self.stack = stack
+        self.out = self.dir / "out.rom"
+        sysfs = stack.enter_context(mounted("/sys", "-t", "tmpfs", "none"))
+        stack.enter_context(mounted("/proc/acpi", "-t", "tmpfs", "none"))
+        self.card = sysfs / "bus/pci/devices/0000:01:00.0"
+        (self.card / "firmware_node").mkdir(parents=True)
+        (self.card / "vendor").write_text("0x10de\n")
+        (self.card / "device").write_text("0x139b\n")
+        (self.card / "firmware_node/path").write_text(
+            "\\_SB_.PCI0.PEG0.PEGP\n")
+
+    def enterContext_(self, manager):
+        value = manager.__enter__()
+        self.addCleanup(manager.__exit__, None, None, None)
+        return value
+
+    def acpi(self, method):
+        call = pathlib.Path("/proc/acpi/call")
+        call.touch()
+        answers = Answers(method)
+        self.stack.enter_context(
+            mounted(call, "--bind", os.ttyname(answers.slave)))
+        answers.start()
+        return answers
+
+    def nouveau(self, rom, bdf="0000:01:00.0", minor="1"):
+        dri = pathlib.Path("/sys/kernel/debug/dri") / minor
+        dri.mkdir(parents=True)
+        (dri / "name").write_text(f"nouveau dev={bdf} unique={bdf}\n")
+        (dri / "vbios.rom").write_bytes(rom)
+
+    def dump(self, *args, code=0, **how):
+        run = self.run_tool("dump", "--host", "01:00.0", "-o", self.out, *args,
+                            **how)
+        self.assertEqual(run.returncode, code, run.stdout + run.stderr)
+        return run
+
+    def test_acpi(self):
+        """Firmware with sections of 32 KiB that ends with the ROM."""
+        rom = vbios.chain([{"size": 72192, "npde": True},
+                           {"size": 8192, "kind": 0xe0}])
+
+        def method(name, offset, length):
+            if offset + length > len(rom):
+                return "Error: AE_AML_BUFFER_LIMIT"
+            if offset // 0x8000 != (offset + length - 1) // 0x8000:
+                return bytes(length)
+            return rom[offset:offset + length]
+
+        answers = self.acpi(method)
+        run = self.dump()
+        self.assertEqual(run.stderr, "")
+        self.assertIn(f"has {len(rom)} bytes from the card's ACPI method _ROM",
+                      run.stdout)
+        self.assertEqual(self.out.read_bytes(), rom)
+        for name, offset, length in answers.calls:
+            self.assertEqual(name, "\\_SB_.PCI0.PEG0.PEGP._ROM")
+            self.assertTrue(0 < length <= 42)
+            self.assertEqual(offset >> 12, (offset + length - 1) >> 12)
+        self.bad("dump", "--host", "01:00.0", "-o", self.out,
+                 says="add --force")
+        self.dump("--force")
+
+    def test_pages(self):
+        """Firmware that gives pages, whatever is asked for."""
+        rom = vbios.make(size=10240)
+        self.acpi(lambda name, offset, length:
+                  (rom + bytes(42))[offset:offset + 42])
+        self.dump()
+        self.assertEqual(self.out.read_bytes(), rom)
+
+    def test_other_card(self):
+        self.acpi(lambda name, offset, length:
+                  vbios.make(size=2048, device=1)[offset:offset + length])
+        run = self.dump()
+        self.assertIn("warning: the card is 10de:139b, and this is for "
+                      "10de:0001", run.stderr)
+
+    def test_bad_checksum(self):
+        rom = break_checksum(vbios.make(size=2048))
+        self.acpi(lambda name, offset, length: rom[offset:offset + length])
+        self.assertIn("warning: the checksum of the image at offset 0x0 is "
+                      "wrong", self.dump().stderr)
+
+    def test_acpi_fails(self):
+        rom = vbios.make(size=2048)
+        self.nouveau(rom + bytes(100))
+        self.nouveau(vbios.make(seed=2), "0000:00:02.0", "0")
+        for answer, says in (("Error: AE_NOT_FOUND", "gave: Error: AE_NOT_FO"),
+                             ("0x0", "gave: 0x0"), ("{}", "gave: {}"),
+                             ("not called", "gave: not called"),
+                             (bytes(42), "starts with 00 00, not with 55 aa")):
+            with self.subTest(answer):
+                with contextlib.ExitStack() as self.stack:
+                    self.acpi(lambda name, offset, length: answer)
+                    run = self.dump("--force")
+                self.assertIn(says, run.stderr)
+                self.assertIn("2048 bytes from nouveau's copy", run.stdout)
+                self.assertEqual(self.out.read_bytes(), rom)
+
+    def test_acpi_endless(self):
+        """A chain without an end is not followed for ever."""
+        image = vbios.make(size=0x1fffe00 // 512 * 512, last=False)
+        self.acpi(lambda name, offset, length: image[offset:offset + length])
+        run = self.dump(code=1)
+        self.assertIn("not from the card's ACPI method _ROM", run.stderr)
+        self.assertFalse(self.out.exists())
+
+    def test_interrupt(self):
+        """While _ROM does not return; the answer comes after the signal."""
+        rom = vbios.make(size=20480)
+        tool = None
+
+        def method(name, offset, length):
+            if offset >= 4096:
+                tool.send_signal(signal.SIGINT)
+                time.sleep(0.2)
+            return rom[offset:offset + length]
+
+        self.acpi(method)
+        with subprocess.Popen([PROGRAM, "dump", "--host", "01:00.0", "-o",
+                               self.out]) as tool:
+            self.assertEqual(tool.wait(60), -signal.SIGINT)
+        self.assertEqual(self.files(), [])
+
+    def test_nouveau_without_acpi_call(self):
+        rom = vbios.make(size=2048)
+        self.nouveau(rom, minor="0000:01:00.0")
+        run = self.dump()
+        self.assertIn("acpi_call is not loaded: install the package "
+                      "acpi-call-dkms and run modprobe acpi_call", run.stderr)
+        self.assertEqual(self.out.read_bytes(), rom)
+
+    def test_bar(self):
+        """A ROM that is switched on already; the rest needs a kernel."""
+        shutil.rmtree(self.card / "firmware_node")
+        rom = vbios.make(size=2048)
+        (self.card / "rom").write_bytes(rom + b"\xff" * 2048)
+        run = self.dump()
+        self.assertIn("the firmware has no ACPI node", run.stderr)
+        self.assertIn("/sys/kernel/debug/dri cannot be read", run.stderr)
+        self.assertIn("2048 bytes from the card's ROM BAR", run.stdout)
+        self.assertEqual(self.out.read_bytes(), rom)
+
+    def test_nothing(self):
+        run = self.dump(code=1)
+        self.assertEqual(len(run.stderr.splitlines()), 4, run.stderr)
+        self.assertIn("the card has none", run.stderr)
+        self.assertIn("optimus-vbios extract", run.stderr)
+        self.assertFalse(self.out.exists())
+
+    def test_disk_full(self):
+        rom = vbios.make(size=51200)
+        self.nouveau(rom)
+        self.stack.enter_context(mounted(self.dir, "-t", "tmpfs", "-o",
+                                         "size=32k", "none"))
+        run = self.dump(code=1)
+        self.assertIn("No space left on device", run.stderr)
+        self.assertEqual(self.files(), [])
+
+    @unittest.skipIf(os.environ.get("TEST_VBIOS") != "root", "needs root")
+    def test_not_root(self):
+        self.bad("dump", "--host", "01:00.0", "-o", self.out, user=NOBODY,
+                 says="dump needs root: run it with sudo")
+
+    def test_no_card(self):
+        self.bad("dump", "--host", "02:00.0", "-o", self.out,
+                 says="no card at 0000:02:00.0")
+        self.assertEqual(self.run_tool("dump", "--host", "02:00", "-o",
+                                       self.out).returncode, 2)
+
+    def test_host(self):
+        """What --host means for the other commands."""
+        path = self.put("v.rom", vbios.make())
+        facts = self.info(path, "--host", "0000:01:00.0")
+        self.assertEqual(facts["verdict"],
+                         "usable as romfile for the card at 0000:01:00.0")
+        self.assertIn("(fits)", self.good("extract", path, "-o",
+                                          self.dir / "out", "--host",
+                                          "01:00.0"))
+        (self.card / "device").write_text("0x1c8d\n")
+        facts = self.info(path, "--host", "01:00.0", code=1)
+        self.assertIn("it is for 10de:139b, and the card at 01:00.0 is "
+                      "10de:1c8d", facts["verdict"])
+
+
+def main():
+    global PROGRAM
+    if len(sys.argv) < 2:
+        sys.exit(__doc__.splitlines()[0])
+    if "TEST_VBIOS" not in os.environ:
+        get_packages()
+        kind = "root" if os.geteuid() == 0 else "user"
+        enter = ["unshare", "--mount", "--propagation", "private"]
+        if kind == "user":
+            enter.append("--map-root-user")
+        if subprocess.run([*enter, "true"]).returncode:
+            sys.exit("test-vbios.py: needs root, or user namespaces")
+        os.environ["TEST_VBIOS"] = kind
+        os.execvp(enter[0], [*enter, sys.executable, *sys.argv])
+    PROGRAM = os.path.abspath(sys.argv.pop(1))
+    unittest.main(testRunner=TAPTestRunner)
+
+
+if __name__ == "__main__":
+    main()

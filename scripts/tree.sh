@@ -69,15 +69,16 @@ tree_am() {
 tree_checkout() { (cd "$TREE/source" && tree_git checkout -q -f --detach "$1"); }
 
 # tree_configure DIR [OPTION...]: configure the tree in DIR, if that was not
-# done, with the distribution's firmware.
+# done, with firmware of Debian: the SeaBIOS that the expected ACPI tables of the
+# tests were made with, for the one address in them that depends on it.
 tree_configure() {
     local dir=$1
     shift
     need_meson
     [ -e "$BUILD/root/firmware/packages" ] || {
         apt_lists
-        step "firmware" unpack_alone "$BUILD/root/firmware" seabios/bookworm \
-            ipxe-qemu/bookworm qemu-system-data/bookworm
+        step "firmware" unpack_alone "$BUILD/root/firmware" seabios/trixie \
+            ipxe-qemu/trixie qemu-system-data/trixie
     }
     [ "$(cat "$dir/configured" 2>/dev/null)" = "options: $*" ] ||
         step "configure ${dir#"$BUILD/"}" tree_configure_into "$dir" "$@"
@@ -96,7 +97,7 @@ tree_configure_into() {
         --disable-install-blobs "$@"
     # where a QEMU that is not installed looks for its firmware
     mkdir -p "$data"
-    ln -sf "$BUILD"/root/firmware/usr/{share/qemu,share/seabios,lib/ipxe/qemu}/*.{bin,rom} \
+    ln -sf "$BUILD"/root/firmware/usr/{share/qemu/*.bin,share/seabios/*.bin,lib/ipxe/qemu/*.rom} \
         "$data/"
     printf 'options: %s\n' "$*" >configured
 }

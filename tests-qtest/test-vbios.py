@@ -76,7 +76,7 @@ def get_packages():
                 ipxe-qemu
             unpack_packages kernel bookworm linux-image-amd64 \\
                 linux-headers-amd64 busybox-static
-            unpack_packages vbios-tools bookworm uefitool-cli
+            unpack_packages vbios-tools bookworm uefitool-cli acpica-tools
         """, TOP], check=True, stdout=2)
 
 
@@ -539,6 +539,21 @@ class Refusals(Case):
         path = self.put("v.rom", vbios.make())
         self.bad("trim", path, self.dir / "out.rom", user=NOBODY,
                  says="out.rom' cannot be written: Permission denied")
+
+    def test_shrinking(self):
+        """It gets shorter while it is searched."""
+        path = self.dir / "dump"
+        with open(path, "wb") as out:
+            out.truncate(16 << 30)
+        with subprocess.Popen([PROGRAM, "extract", path, "-o",
+                               self.dir / "out"], stderr=subprocess.PIPE,
+                              text=True) as tool:
+            maps = pathlib.Path(f"/proc/{tool.pid}/maps")
+            while str(path) not in maps.read_text():
+                time.sleep(0.001)
+            os.truncate(path, 4096)
+            self.assertEqual(tool.wait(60), 1)
+            self.assertIn("got shorter", tool.stderr.read())
 
     def test_usage(self):
         for args, says in (

@@ -87,8 +87,7 @@ static bool try_chain(ChainScan *scan, size_t offset)
     size_t next = offset;
     OptimusImage image;
 
-    if (!has_pcir(scan, offset) ||
-        g_hash_table_contains(scan->dead_ends, (gpointer)offset)) {
+    if (g_hash_table_contains(scan->dead_ends, (gpointer)offset)) {
         return false;
     }
     while (!g_hash_table_contains(scan->dead_ends, (gpointer)next) &&
@@ -100,7 +99,7 @@ static bool try_chain(ChainScan *scan, size_t offset)
         }
     }
 
-    scan->broken++;
+    scan->broken += has_pcir(scan, offset);
     for (size_t at = offset; at != next; at += image.length) {
         g_hash_table_add(scan->dead_ends, (gpointer)at);
         optimus_rom_image(scan->rom, scan->size, at, at == offset, &image,

@@ -7,6 +7,7 @@
 #include "vbios.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -14,6 +15,18 @@
 
 #define WRITE_AT_ONCE (1024 * 1024)
 #define READ_MAX      (16 * 1024 * 1024)
+
+/* Of a file that is mapped, all that can go wrong later comes as a signal. */
+static void G_GNUC_NORETURN say_lost(int number)
+{
+    static const char text[] = "optimus-vbios: the file got shorter while it "
+        "was read, or its disk has an error: copy it and try again\n";
+
+    if (write(STDERR_FILENO, text, sizeof(text) - 1)) {
+        /* There is nothing to be done if that fails. */
+    }
+    _exit(EXIT_BAD);
+}
 
 static bool map_fd(InputFile *file, int fd)
 {
@@ -41,6 +54,7 @@ static bool map_fd(InputFile *file, int fd)
                  "disk and name the copy", file->path, g_strerror(errno));
         return false;
     }
+    signal(SIGBUS, say_lost);
     file->data = data;
     file->size = st.st_size;
     return true;

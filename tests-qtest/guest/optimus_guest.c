@@ -1,0 +1,531 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The guest's side of the tests: calls the ACPI method _ROM of a PCI device
+ * as drivers do, as they should not, and watches others call it.
+ *
+ * insmod optimus_guest.ko action=ACTION [bdf=0000:01:00.0] ...
+ *
+ * Results are in the kernel log and in the parameter "result".  Loading does
+ * not fail when the action does: insmod would try it once more.
+ */
+
+#include <linux/acpi.h>
+#include <linux/fs.h>
+#include <linux/kprobes.h>
+#include <linux/ktime.h>
+#include <linux/module.h>
+#include <linux/pci.h>
+#include <linux/sort.h>
+#include <linux/vmalloc.h>
+
+#undef pr_fmt
+#define pr_fmt(fmt) "optimus: " fmt
+
+#define PAGE 0x1000u
+#define ROM_MAX (1000u * 1024)
+
+static char *action = "read";
+module_param(action, charp, 0);
+MODULE_PARM_DESC(action, "read, contract, speed, watch or setsub");
+
+static char *bdf;
+module_param(bdf, charp, 0);
+MODULE_PARM_DESC(bdf, "PCI address (default: the first NVIDIA display)");
+
+static unsigned int size;
+module_param(size, uint, 0);
+MODULE_PARM_DESC(size, "read, speed: bytes in the ROM");
+
+static char *out;
+module_param(out, charp, 0);
+MODULE_PARM_DESC(out, "read: file to write what was read to");
+
+static char *rom;
+module_param(rom, charp, 0);
+MODULE_PARM_DESC(rom, "contract: file with the ROM as it should be");
+
+static unsigned int count = 2000;
+module_param(count, uint, 0);
+MODULE_PARM_DESC(count, "contract: calls with random arguments");
+
+static unsigned int seed = 1;
+module_param(seed, uint, 0);
+MODULE_PARM_DESC(seed, "contract: seed of the random arguments");
+
+static char *sub;
+module_param(sub, charp, 0);
+MODULE_PARM_DESC(sub, "setsub: subsystem IDs, as 17aa:3978");
+
+static int result;
+module_param(result, int, 0444);
+MODULE_PARM_DESC(result, "0 or a negative error number, to be read");
+
+static acpi_handle handle;
+
+static struct pci_dev *find_device(void)
+{
+	struct pci_dev *pdev = NULL;
+
+	for_each_pci_dev(pdev) {
+		if (bdf ? !strcmp(pci_name(pdev), bdf) :
+		    pdev->vendor == PCI_VENDOR_ID_NVIDIA &&
+		    pdev->class >> 16 == PCI_BASE_CLASS_DISPLAY)
+			return pdev;
+	}
+	return NULL;
+}
+
+static const char *state_name(acpi_status status)
+{
+	return ACPI_FAILURE(status) ? acpi_format_exception(status) : "AE_OK";
+}
+
+/*
+ * Returns the object, for kfree(), or NULL with *status set (AE_TYPE for
+ * an object that is no Buffer).
+ */
+static union acpi_object *call_rom(u32 offset, u32 length, acpi_status *status)
+{
+	union acpi_object args[2] = {
+		{ .integer = { ACPI_TYPE_INTEGER, offset } },
+		{ .integer = { ACPI_TYPE_INTEGER, length } },
+	};
+	struct acpi_object_list list = { ARRAY_SIZE(args), args };
+	struct acpi_buffer buffer = { ACPI_ALLOCATE_BUFFER, NULL };
+	union acpi_object *object;
+
+	*status = acpi_evaluate_object(handle, "_ROM", &list, &buffer);
+	if (ACPI_FAILURE(*status))
+		return NULL;
+	object = buffer.pointer;
+	if (!object || object->type != ACPI_TYPE_BUFFER) {
+		kfree(object);
+		*status = AE_TYPE;
+		return NULL;
+	}
+	return object;
+}
+
+/* The ROM by the rule of NVIDIA's driver.  Returns the number of calls. */
+static int read_rom(u8 *to)
+{
+	u32 offset, length, calls = 0;
+
+	for (offset = 0; offset < size; offset += length, calls++) {
+		union acpi_object *object;
+		acpi_status status;
+
+		length = min(PAGE, size - offset);
+		object = call_rom(offset, length, &status);
+		if (!object || object->buffer.length < length) {
+			pr_err("read=failed offset=0x%x length=0x%x status=%s got=0x%x\n",
+			       offset, length, state_name(status),
+			       object ? object->buffer.length : 0);
+			kfree(object);
+			return -EIO;
+		}
+		memcpy(to + offset, object->buffer.pointer, length);
+		kfree(object);
+	}
+	return calls;
+}
+
+static int write_file(const char *name, const void *data, size_t length)
+{
+	struct file *file = filp_open(name, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	loff_t position = 0;
+	ssize_t written;
+
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	written = kernel_write(file, data, length, &position);
+	filp_close(file, NULL);
+	return written == length ? 0 : -EIO;
+}
+
+/* Not kernel_read_file(): security modules want to know what it is for. */
+static void *read_file(const char *name, unsigned int *length)
+{
+	struct file *file = filp_open(name, O_RDONLY, 0);
+	loff_t bytes, position = 0;
+	void *data = NULL;
+
+	if (IS_ERR(file))
+		return NULL;
+	bytes = i_size_read(file_inode(file));
+	if (bytes > 0 && bytes <= ROM_MAX)
+		data = vmalloc(bytes);
+	if (data && kernel_read(file, data, bytes, &position) != bytes) {
+		vfree(data);
+		data = NULL;
+	}
+	filp_close(file, NULL);
+	*length = bytes;
+	return data;
+}
+
+static int do_read(void)
+{
+	ktime_t start;
+	s64 us;
+	int calls, err;
+	u8 *data;
+
+	if (!size || size > ROM_MAX || !out)
+		return -EINVAL;
+	data = vzalloc(size);
+	if (!data)
+		return -ENOMEM;
+	start = ktime_get();
+	calls = read_rom(data);
+	us = ktime_us_delta(ktime_get(), start);
+	err = calls < 0 ? calls : write_file(out, data, size);
+	if (!err)
+		pr_info("read=ok bytes=%u calls=%d us=%lld\n", size, calls, us);
+	vfree(data);
+	return err;
+}
+
+/* What a call has to return is the model; compare to what it does return. */
+
+struct contract {
+	const u8 *data;
+	u32 limit;
+	u32 checked;
+	u32 wrong;
+};
+
+static u32 expected_length(const struct contract *c, u32 offset, u32 length)
+{
+	return min(length, offset < size ? c->limit : PAGE);
+}
+
+static void check_call(struct contract *c, u32 offset, u32 length)
+{
+	u32 want = expected_length(c, offset, length), got = 0, valid = 0, i;
+	union acpi_object *object;
+	const u8 *bytes = NULL;
+	acpi_status status;
+
+	if (offset < size)
+		valid = min(want, size - offset);
+	object = call_rom(offset, length, &status);
+	if (object) {
+		got = object->buffer.length;
+		bytes = object->buffer.pointer;
+	}
+	for (i = 0; i < min(want, got); i++)
+		if (bytes[i] != (i < valid ? c->data[offset + i] : 0))
+			break;
+	c->checked++;
+	if (!object || got != want || i < want) {
+		/* A few in detail tell what is wrong */
+		if (c->wrong++ < 8)
+			pr_err("mismatch offset=0x%x length=0x%x status=%s want=0x%x got=0x%x differs_at=0x%x\n",
+			       offset, length, state_name(status), want, got, i);
+	}
+	kfree(object);
+}
+
+static void check_table(struct contract *c)
+{
+	const u32 last = (size - 1) & ~(PAGE - 1);
+	const u32 offsets[] = {
+		0, 1, 2, 3, 4, 5, 6, 7, 8, 9,
+		0x1ff, 0x200, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE - 1, 2 * PAGE,
+		size / 2, last - 1, last, last + 1, last + 7,
+		size - PAGE - 1, size - PAGE, size - PAGE + 1,
+		size - 9, size - 8, size - 7, size - 2, size - 1, size,
+		size + 1, size + 8, last + PAGE - 1, last + PAGE,
+		last + PAGE + 1, c->limit - 1, c->limit, c->limit + 1,
+		0x100000, 0x101000, 0x1000000, 0x7fffffff, 0x80000000,
+		0xfee00000, 0xfef00000, 0xffff0000, 0xfffff000, 0xfffffff8,
+		0xffffffff, -size, -size - 1, -size + 1,
+	};
+	const u32 lengths[] = {
+		0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 0x1ff, 0x200, 0x201,
+		PAGE - 1, PAGE, PAGE + 1, 2 * PAGE - 1, 2 * PAGE,
+		size - 1, size, size + 1, c->limit - PAGE, c->limit - 1,
+		c->limit, c->limit + 1, 0x100000, 0x7fffffff, 0x80000000,
+		0xfffff000, 0xffffffff,
+	};
+	int i, j;
+
+	for (i = 0; i < ARRAY_SIZE(offsets); i++) {
+		/* Large results are slow: from a third of the offsets only */
+		u32 max = i && i % 3 != 1 && offsets[i] < size ? 2 * PAGE : ~0u;
+
+		for (j = 0; j < ARRAY_SIZE(lengths); j++)
+			if (lengths[j] <= max)
+				check_call(c, offsets[i], lengths[j]);
+		/* Windows that end at, before and after the end */
+		for (j = -9; j <= 9; j++)
+			if (size + j - offsets[i] <= max)
+				check_call(c, offsets[i], size + j - offsets[i]);
+	}
+}
+
+/* xorshift32: the same numbers on every kernel */
+static u32 next_random(void)
+{
+	static u32 state;
+
+	if (!state)
+		state = seed ?: 1;
+	state ^= state << 13;
+	state ^= state >> 17;
+	state ^= state << 5;
+	return state;
+}
+
+static void check_random(struct contract *c)
+{
+	u32 i;
+
+	for (i = 0; i < count; i++) {
+		u32 kind = next_random(), offset, length;
+
+		offset = next_random() % (size + 0x20);
+		if (!(kind & 1))
+			offset &= ~(PAGE - 1);
+		if (!(kind & 0xe))
+			offset = next_random();
+		switch (kind >> 4 & 0xf) {
+		case 0:
+			length = next_random() % (c->limit + 0x20);
+			break;
+		case 1:
+			length = next_random();
+			break;
+		case 2 ... 5:
+			length = next_random() % 0x20;
+			break;
+		case 6 ... 9:
+			length = PAGE;
+			break;
+		default:
+			length = next_random() % (PAGE + 0x20);
+		}
+		check_call(c, offset, length);
+	}
+}
+
+static int do_contract(void)
+{
+	struct contract c = {};
+
+	if (!rom)
+		return -EINVAL;
+	c.data = read_file(rom, &size);
+	if (!c.data)
+		return -EIO;
+	c.limit = round_up(size, PAGE) + PAGE;
+	check_table(&c);
+	check_random(&c);
+	vfree(c.data);
+	pr_info("contract=%s seed=%u checked=%u mismatches=%u size=%u\n",
+		c.wrong ? "broken" : "ok", seed, c.checked, c.wrong, size);
+	return c.wrong ? -EIO : 0;
+}
+
+static int compare_times(const void *a, const void *b)
+{
+	s64 difference = *(const s64 *)a - *(const s64 *)b;
+
+	return difference < 0 ? -1 : difference > 0;
+}
+
+static void print_times(const char *what, s64 *ns, int n)
+{
+	sort(ns, n, sizeof(*ns), compare_times, NULL);
+	pr_info("speed=%s n=%d min_ns=%lld median_ns=%lld\n", what, n, ns[0],
+		ns[n / 2]);
+}
+
+static int do_speed(void)
+{
+	static s64 ns[256];
+	union acpi_object *object;
+	acpi_status status;
+	ktime_t start;
+	int i, err = 0;
+	u8 *data;
+
+	if (!size || size > ROM_MAX)
+		return -EINVAL;
+	data = vzalloc(size);
+	if (!data)
+		return -ENOMEM;
+	/* The first read after boot is the one that users wait for */
+	for (i = 0; i < 17 && err >= 0; i++) {
+		start = ktime_get();
+		err = read_rom(data);
+		ns[i] = ktime_to_ns(ktime_sub(ktime_get(), start));
+	}
+	vfree(data);
+	if (err < 0)
+		return err;
+	pr_info("speed=first n=1 min_ns=%lld median_ns=%lld\n", ns[0], ns[0]);
+	print_times("whole", ns + 1, 16);
+	for (i = 0; i < ARRAY_SIZE(ns); i++) {
+		start = ktime_get();
+		object = call_rom(0, PAGE, &status);
+		ns[i] = ktime_to_ns(ktime_sub(ktime_get(), start));
+		kfree(object);
+		if (!object)
+			return -EIO;
+	}
+	print_times("4k", ns, ARRAY_SIZE(ns));
+	return 0;
+}
+
+/*
+ * Count what somebody else's driver does: all calls of the method, by its own
+ * handle or by name from the device's.
+ */
+
+struct watched {
+	u32 offset;
+	u32 length;
+	struct acpi_buffer *result;
+};
+
+static acpi_handle method;
+static atomic_t watched_calls = ATOMIC_INIT(0);
+
+static int watch_entry(struct kretprobe_instance *instance,
+		       struct pt_regs *regs)
+{
+	acpi_handle called = (void *)regs_get_kernel_argument(regs, 0);
+	const char *name = (void *)regs_get_kernel_argument(regs, 1);
+	struct acpi_object_list *args =
+		(void *)regs_get_kernel_argument(regs, 2);
+	struct watched *w = (void *)instance->data;
+
+	if (!(called == method && !name) &&
+	    !(called == handle && name && !strcmp(name, "_ROM")))
+		return 1;		/* no business of ours */
+	if (!args || args->count != 2)
+		return 1;
+	w->offset = args->pointer[0].integer.value;
+	w->length = args->pointer[1].integer.value;
+	w->result = (void *)regs_get_kernel_argument(regs, 3);
+	return 0;
+}
+
+static int watch_return(struct kretprobe_instance *instance,
+			struct pt_regs *regs)
+{
+	struct watched *w = (void *)instance->data;
+	acpi_status status = regs_return_value(regs);
+	union acpi_object *object = NULL;
+
+	if (ACPI_SUCCESS(status) && w->result)
+		object = w->result->pointer;
+	pr_info("watch call=%d offset=0x%x length=0x%x status=%s got=0x%x\n",
+		atomic_inc_return(&watched_calls), w->offset, w->length,
+		state_name(status),
+		object && object->type == ACPI_TYPE_BUFFER ?
+		object->buffer.length : 0);
+	return 0;
+}
+
+static struct kretprobe watch_probe = {
+	.kp.symbol_name = "acpi_evaluate_object",
+	.entry_handler = watch_entry,
+	.handler = watch_return,
+	.data_size = sizeof(struct watched),
+	.maxactive = 32,
+};
+
+static bool watching;
+
+static int do_watch(void)
+{
+	int err;
+
+	if (ACPI_FAILURE(acpi_get_handle(handle, "_ROM", &method)))
+		return -ENODEV;
+	err = register_kretprobe(&watch_probe);
+	watching = !err;
+	return err;
+}
+
+/*
+ * What the kernel remembers of a card whose configuration space has lost its
+ * subsystem IDs since.  For the host, before vfio-pci.
+ */
+static int do_setsub(struct pci_dev *pdev)
+{
+	unsigned short vendor, device;
+
+	if (!sub || sscanf(sub, "%hx:%hx", &vendor, &device) != 2)
+		return -EINVAL;
+	pdev->subsystem_vendor = vendor;
+	pdev->subsystem_device = device;
+	return 0;
+}
+
+static int describe(struct pci_dev *pdev)
+{
+	struct acpi_buffer path = { ACPI_ALLOCATE_BUFFER, NULL };
+	u16 vendor, device, sub_vendor, sub_device;
+
+	pci_read_config_word(pdev, PCI_VENDOR_ID, &vendor);
+	pci_read_config_word(pdev, PCI_DEVICE_ID, &device);
+	pci_read_config_word(pdev, PCI_SUBSYSTEM_VENDOR_ID, &sub_vendor);
+	pci_read_config_word(pdev, PCI_SUBSYSTEM_ID, &sub_device);
+	if (handle)
+		acpi_get_name(handle, ACPI_FULL_PATHNAME, &path);
+	pr_info("device=%s acpi=%s id=%04x:%04x sub=%04x:%04x class=%06x rom=%s\n",
+		pci_name(pdev), path.pointer ? (char *)path.pointer : "none",
+		vendor, device, sub_vendor, sub_device, pdev->class,
+		handle && acpi_has_method(handle, "_ROM") ? "yes" : "no");
+	kfree(path.pointer);
+	return handle ? 0 : -ENODEV;
+}
+
+static int act(struct pci_dev *pdev)
+{
+	int err;
+
+	handle = ACPI_HANDLE(&pdev->dev);
+	if (!strcmp(action, "setsub"))
+		return do_setsub(pdev);
+	err = describe(pdev);
+	if (err)
+		return err;
+	if (!strcmp(action, "read"))
+		return do_read();
+	if (!strcmp(action, "contract"))
+		return do_contract();
+	if (!strcmp(action, "speed"))
+		return do_speed();
+	if (!strcmp(action, "watch"))
+		return do_watch();
+	return -EINVAL;
+}
+
+static int __init optimus_guest_init(void)
+{
+	struct pci_dev *pdev = find_device();
+
+	result = pdev ? act(pdev) : -ENODEV;
+	pci_dev_put(pdev);
+	pr_info("action=%s result=%d\n", action, result);
+	return 0;
+}
+
+static void __exit optimus_guest_exit(void)
+{
+	if (watching) {
+		unregister_kretprobe(&watch_probe);
+		pr_info("watch=done calls=%d\n", atomic_read(&watched_calls));
+	}
+}
+
+module_init(optimus_guest_init);
+module_exit(optimus_guest_exit);
+
+MODULE_DESCRIPTION("Test of the ACPI method _ROM");
+MODULE_LICENSE("GPL");

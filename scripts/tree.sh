@@ -2,9 +2,13 @@
 # Trees of QEMU with the patch series, in build/tree-BASE.  To be sourced after
 # scripts/lib.sh.
 
-TREE_PACKAGES=(bzip2 dpkg-dev gcc git libc6-dev libfdt-dev libglib2.0-dev
+TREE_PACKAGES=(bzip2 ccache dpkg-dev gcc git libc6-dev libfdt-dev libglib2.0-dev
     libpixman-1-dev make ninja-build patch pkg-config python3 python3-venv
     xz-utils)
+
+# A new symbol of Kconfig compiles everything anew, and so does each commit or
+# configuration that is built for comparison.
+export CCACHE_DIR=$BUILD/ccache CCACHE_NOHASHDIR=1
 
 # The tests that the series adds, and those that it must not break.
 TREE_UNIT_TESTS=(test-aml-build test-optimus-aml test-optimus-rom)
@@ -90,7 +94,7 @@ tree_configure_into() {
     rm -rf "$dir"
     mkdir -p "$dir"
     cd "$dir"
-    PATH=/usr/bin:$PATH "$TREE/source/configure" --python=/usr/bin/python3 \
+    CC="ccache gcc" PATH=/usr/bin:$PATH "$TREE/source/configure" --python=/usr/bin/python3 \
         --target-list=x86_64-softmmu --enable-werror \
         --without-default-features --enable-kvm --enable-tcg --enable-pixman \
         --enable-fdt=system --disable-docs --disable-download \

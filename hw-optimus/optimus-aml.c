@@ -9,20 +9,24 @@
 #include "optimus-window.h"
 
 /*
- * OperationRegion (WINR, SystemMemory, @base, @size)
- * Field (WINR, QWordAcc, NoLock, Preserve) { WINF, @size * 8 }
+ * OperationRegion (@region, SystemMemory, @base, @size)
+ * Field (@region, QWordAcc, NoLock, Preserve) { @name, @size * 8 }
  */
-static void build_window(Aml *ctx, Aml *base, uint32_t size)
+static void build_window(Aml *ctx, const char *region, const char *name,
+                         Aml *base, uint32_t size)
 {
-    Aml *field = aml_field("WINR", AML_QWORD_ACC, AML_NOLOCK, AML_PRESERVE);
+    Aml *field = aml_field(region, AML_QWORD_ACC, AML_NOLOCK, AML_PRESERVE);
 
-    aml_append(ctx, aml_operation_region("WINR", AML_SYSTEM_MEMORY, base,
+    aml_append(ctx, aml_operation_region(region, AML_SYSTEM_MEMORY, base,
                                          size));
-    aml_append(field, aml_named_field("WINF", size * 8));
+    aml_append(field, aml_named_field(name, size * 8));
     aml_append(ctx, field);
 }
 
 /*
+ * OperationRegion (VROM, SystemMemory, BASE, LIMIT)
+ * Field (VROM, QWordAcc, NoLock, Preserve) { VALL, LIMIT * 8 }
+ *
  * Method (_ROM, 2, Serialized)                 // Arg0: offset, Arg1: length
  * {
  *     Local0 = Arg1
@@ -35,15 +39,13 @@ static void build_window(Aml *ctx, Aml *base, uint32_t size)
  *     Local1 = Arg0 & 7
  *     If ((Local0 + Local1) <= 0x1000)         // one window read
  *     {
- *         OperationRegion (WINR, SystemMemory, BASE + (Arg0 - Local1), 0x1000)
- *         Field (WINR, QWordAcc, NoLock, Preserve) { WINF, 0x8000 }
- *         Return (Mid (WINF, Local1, Local0))
+ *         OperationRegion (PAGR, SystemMemory, BASE + (Arg0 - Local1), 0x1000)
+ *         Field (PAGR, QWordAcc, NoLock, Preserve) { PAGE, 0x8000 }
+ *         Return (Mid (PAGE, Local1, Local0))
  *     }
  *     Else                                     // a part of the whole window
  *     {
- *         OperationRegion (WINR, SystemMemory, BASE, LIMIT)
- *         Field (WINR, QWordAcc, NoLock, Preserve) { WINF, LIMIT * 8 }
- *         Local2 = Mid (WINF, Arg0, Local0)
+ *         Local2 = Mid (VALL, Arg0, Local0)
  *         Local1 = (Local0 - SizeOf (Local2))
  *         If (Local1) { Local2 = Concatenate (Local2, Buffer (Local1) {}) }
  *         Return (Local2)
@@ -64,7 +66,9 @@ void optimus_build_rom_method(Aml *dev, uint32_t base, uint32_t size)
     Aml *offset = aml_arg(0), *length = aml_local(0), *rest = aml_local(1);
     Aml *result = aml_local(2), *page = aml_int(OPTIMUS_PAGE);
     Aml *method = aml_method("_ROM", 2, AML_SERIALIZED);
-    Aml *ctx, *inner;
+    Aml *ctx, *inner, *start;
+
+    build_window(dev, "VROM", "VALL", aml_int(base), limit);
 
     aml_append(method, aml_store(aml_arg(1), length));
 
@@ -84,18 +88,16 @@ void optimus_build_rom_method(Aml *dev, uint32_t base, uint32_t size)
     aml_append(method, aml_and(offset, aml_int(7), rest));
     ctx = aml_if(aml_lnot(aml_lgreater(aml_add(length, rest, NULL), page)));
     {
-        build_window(ctx, aml_add(aml_int(base),
-                                  aml_subtract(offset, rest, NULL), NULL),
-                     OPTIMUS_PAGE);
-        aml_append(ctx, aml_return(aml_mid(aml_name("WINF"), rest, length,
+        start = aml_add(aml_int(base), aml_subtract(offset, rest, NULL), NULL);
+        build_window(ctx, "PAGR", "PAGE", start, OPTIMUS_PAGE);
+        aml_append(ctx, aml_return(aml_mid(aml_name("PAGE"), rest, length,
                                            NULL)));
     }
     aml_append(method, ctx);
 
     ctx = aml_else();
     {
-        build_window(ctx, aml_int(base), limit);
-        aml_append(ctx, aml_mid(aml_name("WINF"), offset, length, result));
+        aml_append(ctx, aml_mid(aml_name("VALL"), offset, length, result));
         aml_append(ctx, aml_subtract(length, aml_sizeof(result), rest));
         inner = aml_if(rest);
         aml_append(inner, aml_concatenate(result, aml_zero_buffer(rest),

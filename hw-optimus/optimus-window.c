@@ -8,6 +8,7 @@
 #include "qapi/error.h"
 #include "qemu/module.h"
 #include "qemu/queue.h"
+#include "hw/i386/e820_memory_layout.h"
 #include "system/address-spaces.h"
 #include "system/memory.h"
 #include "optimus-window.h"
@@ -21,6 +22,7 @@ struct OptimusWindow {
     uint32_t rom_size;
     /* Devices; the reference count of the object also counts memory views. */
     unsigned int users;
+    bool claimed;
     QLIST_ENTRY(OptimusWindow) next;
 };
 
@@ -140,6 +142,15 @@ void optimus_window_put(OptimusWindow *window)
     QLIST_REMOVE(window, next);
     memory_region_del_subregion(get_system_memory(), &window->region);
     object_unref(OBJECT(window));
+}
+
+void optimus_window_claim(OptimusWindow *window)
+{
+    if (!window->claimed) {
+        e820_add_entry(window->base, OPTIMUS_WINDOW_SIZE(window->rom_size),
+                       E820_RESERVED);
+        window->claimed = true;
+    }
 }
 
 uint32_t optimus_window_base(const OptimusWindow *window)

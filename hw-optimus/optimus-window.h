@@ -56,6 +56,13 @@ void optimus_window_put(OptimusWindow *window);
  */
 uint32_t optimus_window_room(void);
 
+/**
+ * optimus_window_claim: list the window in the guest's e820 map, as reserved
+ *
+ * To be called when nothing can fail any more: the map takes nothing back.
+ */
+void optimus_window_claim(OptimusWindow *window);
+
 /* The guest physical address of the window, and the size of the ROM in it. */
 uint32_t optimus_window_base(const OptimusWindow *window);
 uint32_t optimus_window_rom_size(const OptimusWindow *window);

@@ -21,7 +21,6 @@
 #include "qemu/error-report.h"
 #include "qemu/module.h"
 #include "hw/acpi/acpi_aml_interface.h"
-#include "hw/i386/e820_memory_layout.h"
 #include "hw/i386/pc.h"
 #include "hw/pci/pci.h"
 #include "hw/pci/pci_device.h"
@@ -362,7 +361,6 @@ static void vfio_optimus_realize(DeviceState *dev, Error **errp)
     g_autofree char *path = NULL;
     g_autoptr(GByteArray) rom = NULL;
     g_autoptr(GArray) images = NULL;
-    uint32_t base;
 
     if (!check_machine(errp)) {
         return;
@@ -396,8 +394,7 @@ static void vfio_optimus_realize(DeviceState *dev, Error **errp)
     }
 
     check_rom(PCI_DEVICE(dev), path, rom, images);
-    base = optimus_window_base(s->window);
-    e820_add_entry(base, OPTIMUS_WINDOW_SIZE(rom->len), E820_RESERVED);
+    optimus_window_claim(s->window);
     qemu_register_reset(check_aml_built, obj);
 }
 

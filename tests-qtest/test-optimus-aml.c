@@ -74,22 +74,33 @@ static void put_package(GByteArray *aml, GByteArray *block)
     g_byte_array_unref(block);
 }
 
-static GByteArray *expected_window(uint32_t size)
+/* Field (@region, QWordAcc, NoLock, Preserve) { @name, @size * 8 } */
+static void put_field(GByteArray *aml, const char *region, const char *name,
+                      uint32_t size)
 {
     GByteArray *field = g_byte_array_new();
 
-    PUT(field, "WINR\x04");             /* QWordAcc, NoLock, Preserve */
-    PUT(field, "WINF");
+    put(field, region, 4);
+    PUT(field, "\x04");
+    put(field, name, 4);
     put_package_length(field, size * 8);
-    return field;
+    PUT(aml, "\x5b\x81");
+    put_package(aml, field);
 }
 
-static GByteArray *expected_method(uint32_t base, uint32_t size)
+static GByteArray *expected_aml(uint32_t base, uint32_t size)
 {
     uint32_t limit = (size + 0xfff) / 0x1000 * 0x1000 + 0x1000;
     GByteArray *method = g_byte_array_new();
     GByteArray *block = g_byte_array_new(), *inner = g_byte_array_new();
     GByteArray *aml = g_byte_array_new();
+
+    /* OperationRegion (VROM, SystemMemory, base, limit) */
+    PUT(aml, "\x5b\x80VROM\x00");
+    put_int(aml, base);
+    put_int(aml, limit);
+    /* Field (VROM, QWordAcc, NoLock, Preserve) { VALL, limit * 8 } */
+    put_field(aml, "VROM", "VALL", limit);
 
     PUT(method, "_ROM\x0a");            /* two arguments, Serialized */
     PUT(method, "\x70\x69\x60");        /* Store (Arg1, Local0) */
@@ -123,31 +134,23 @@ static GByteArray *expected_method(uint32_t base, uint32_t size)
     /* If (LNot (LGreater (Add (Local0, Local1, ), 0x1000))) */
     block = g_byte_array_new();
     PUT(block, "\x92\x94\x72\x60\x61\x00\x0b\x00\x10");
-    /*   OperationRegion (WINR, SystemMemory, */
-    PUT(block, "\x5b\x80WINR\x00");
+    /*   OperationRegion (PAGR, SystemMemory, */
+    PUT(block, "\x5b\x80PAGR\x00");
     /*     Add (base, Subtract (Arg0, Local1, ), ), 0x1000) */
     PUT(block, "\x72");
     put_int(block, base);
     PUT(block, "\x74\x68\x61\x00\x00\x0b\x00\x10");
-    /*   Field (WINR, QWordAcc, NoLock, Preserve) { WINF, 0x8000 } */
-    PUT(block, "\x5b\x81");
-    put_package(block, expected_window(0x1000));
-    /*   Return (Mid (WINF, Local1, Local0, )) */
-    PUT(block, "\xa4\x9eWINF\x61\x60\x00");
+    /*   Field (PAGR, QWordAcc, NoLock, Preserve) { PAGE, 0x8000 } */
+    put_field(block, "PAGR", "PAGE", 0x1000);
+    /*   Return (Mid (PAGE, Local1, Local0, )) */
+    PUT(block, "\xa4\x9ePAGE\x61\x60\x00");
     PUT(method, "\xa0");
     put_package(method, block);
 
     /* Else */
     block = g_byte_array_new();
-    /*   OperationRegion (WINR, SystemMemory, base, limit) */
-    PUT(block, "\x5b\x80WINR\x00");
-    put_int(block, base);
-    put_int(block, limit);
-    /*   Field (WINR, QWordAcc, NoLock, Preserve) { WINF, limit * 8 } */
-    PUT(block, "\x5b\x81");
-    put_package(block, expected_window(limit));
-    /*   Mid (WINF, Arg0, Local0, Local2) */
-    PUT(block, "\x9eWINF\x68\x60\x62");
+    /*   Mid (VALL, Arg0, Local0, Local2) */
+    PUT(block, "\x9eVALL\x68\x60\x62");
     /*   Subtract (Local0, SizeOf (Local2), Local1) */
     PUT(block, "\x74\x60\x87\x62\x61");
     /*   If (Local1) { Concatenate (Local2, Buffer (Local1) {}, Local2) } */
@@ -168,7 +171,7 @@ static GByteArray *expected_method(uint32_t base, uint32_t size)
 
 static void check_method(uint32_t base, uint32_t size)
 {
-    g_autoptr(GByteArray) expected = expected_method(base, size);
+    g_autoptr(GByteArray) expected = expected_aml(base, size);
     Aml *node = init_aml_allocator();
 
     optimus_build_rom_method(node, base, size);

@@ -354,7 +354,8 @@ class Info(Case):
         self.assertIn("cut off what follows", facts["verdict"])
         facts = self.info(self.put("v.rom", vbios.make(size=room + 512)),
                           code=1)
-        self.assertIn("the device has room for 1024000", facts["verdict"])
+        self.assertIn("the images have 1024512 bytes, and the device has room "
+                      "for 1024000", facts["verdict"])
 
     def test_odd_name(self):
         name = 'a "name" \\ with\ttab \xff'.encode("latin-1")
@@ -652,6 +653,7 @@ class Extract(Case):
                         cut + bytes(77) + second + first + b"\x55")
         said = self.extract(path)
         self.assertEqual(sorted(self.found().values()), sorted([first, second]))
+        self.assertEqual(said.count(" x86 "), 2)
         self.assertIn("left out: 1 that is incomplete", said)
 
     def test_real(self):
@@ -718,14 +720,30 @@ class Extract(Case):
                                    self.dir / "out"],
                                   env=dict(os.environ, PATH=bin_dir)) as tool:
                 while not ready.exists():
+                    self.assertIsNone(tool.poll())
                     time.sleep(0.01)
                 ready.unlink()
                 tool.send_signal(number)
                 self.assertEqual(tool.wait(60), -number)
             self.assertEqual(self.files("out"), [])
 
-    def test_no_progress_in_a_file(self):
-        self.extract(self.put("bios.bin", load_dump(vbios.make())), err="")
+    def test_progress(self):
+        """On a terminal only, with the time; gone at the end."""
+        path = self.put("bios.fd", (OVMF / "OVMF_CODE_4M.fd").read_bytes())
+        bin_dir = uefiextract(self.dir, "exec sleep 2")
+        master, slave = pty.openpty()
+        with subprocess.Popen([PROGRAM, "extract", path, "-o",
+                               self.dir / "out"], stderr=slave,
+                              env=dict(os.environ, PATH=bin_dir)) as tool:
+            tool.wait(60)
+        said = os.read(master, 65536).decode()
+        os.close(master)
+        os.close(slave)
+        self.assertIn("\runpacking with UEFIExtract: 1 s\x1b[K", said)
+        self.assertRegex(said, "\r\x1b\\[Koptimus-vbios: .*\r\n$")
+        run = self.run_tool("extract", path, "-o", self.dir / "out",
+                            path=bin_dir)
+        self.assertNotIn("unpacking", run.stderr)
 
     def none_in(self, path, **how):
         self.extract(path, code=1, err="has no complete option ROM in it",
@@ -764,9 +782,11 @@ class Extract(Case):
     def test_nothing_but_headers(self):
         """Images without an end would take hours if each were followed to the
         end of the file; and 55 AA everywhere is no problem either."""
-        image = vbios.make(size=1024, last=False)
+        image = bytearray(vbios.make(size=1024, last=False)[:512])
+        image[0x50] = 1
         start = time.monotonic()
-        self.extract(self.put("a", image * 30000), code=1, err="no complete")
+        self.extract(self.put("a", bytes(image) * 200000), code=1,
+                     err="no complete")
         self.extract(self.put("b", b"\x55\xaa" * (8 << 20)), code=1,
                      err="no complete")
         self.assertLess(time.monotonic() - start, 60)
@@ -909,6 +929,21 @@ class Dump(Case):
                  says="add --force")
         self.dump("--force")
 
+    def test_end(self):
+        """An image that ends with PCIR is not read past its end."""
+        rom = bytearray(vbios.make(size=4096, revision=0))
+        rom[-0x18:] = rom[0x40:0x58]
+        struct.pack_into("<H", rom, 0x18, len(rom) - 0x18)
+
+        def method(name, offset, length):
+            if offset + length > len(rom):
+                return "Error: AE_AML_BUFFER_LIMIT"
+            return bytes(rom[offset:offset + length])
+
+        self.acpi(method)
+        self.dump()
+        self.assertEqual(self.out.read_bytes(), rom)
+
     def test_pages(self):
         """Firmware that gives pages, whatever is asked for."""
         rom = vbios.make(size=10240)
@@ -960,15 +995,16 @@ class Dump(Case):
         tool = None
 
         def method(name, offset, length):
-            if offset >= 4096:
+            if len(answers.calls) == 100:
                 tool.send_signal(signal.SIGINT)
                 time.sleep(0.2)
             return rom[offset:offset + length]
 
-        self.acpi(method)
+        answers = self.acpi(method)
         with subprocess.Popen([PROGRAM, "dump", "--host", "01:00.0", "-o",
                                self.out]) as tool:
             self.assertEqual(tool.wait(60), -signal.SIGINT)
+        self.assertEqual(len(answers.calls), 100)
         self.assertEqual(self.files(), [])
 
     def test_nouveau_without_acpi_call(self):

@@ -55,7 +55,7 @@ static char *ask(const char *command)
         if (n > 0) {
             g_string_append_len(answer, buffer, n);
         }
-        /* It ends with a NUL; a second read() would start from the beginning. */
+        /* It ends with a NUL; the next read() would start again. */
         if (n > 0 && memchr(buffer, 0, n)) {
             n = 0;
         }

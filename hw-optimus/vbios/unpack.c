@@ -23,17 +23,18 @@
 #define FV_HEADER    0x30       /* length of the header: at least 0x38 + 0x10 */
 #define FV_REVISION  0x37       /* 1 or 2 */
 
-/* GUIDs as they stand in the file, of the capsules that UEFI and vendors use. */
+/* The GUIDs of capsules, as they stand in the file. */
 static const uint8_t capsules[][16] = {
     /* EFI_CAPSULE_GUID 3b6686bd-0d76-4030-b70e-b5519e2fc5a0 */
     { 0xbd, 0x86, 0x66, 0x3b, 0x76, 0x0d, 0x30, 0x40,
       0xb7, 0x0e, 0xb5, 0x51, 0x9e, 0x2f, 0xc5, 0xa0 },
-    /* EFI_FIRMWARE_MANAGEMENT_CAPSULE_ID 6dcbd5ed-e82d-4c44-bda1-7194199ad92a */
+    /* for firmware management: 6dcbd5ed-e82d-4c44-bda1-7194199ad92a */
     { 0xed, 0xd5, 0xcb, 0x6d, 0x2d, 0xe8, 0x44, 0x4c,
       0xbd, 0xa1, 0x71, 0x94, 0x19, 0x9a, 0xd9, 0x2a },
-    /* AMI 4a3ca68b-7723-48fb-803d-578cc1fec44d, signed 14eebb90-... */
+    /* AMI, signed: 4a3ca68b-7723-48fb-803d-578cc1fec44d */
     { 0x8b, 0xa6, 0x3c, 0x4a, 0x23, 0x77, 0xfb, 0x48,
       0x80, 0x3d, 0x57, 0x8c, 0xc1, 0xfe, 0xc4, 0x4d },
+    /* AMI, not signed: 14eebb90-890a-43db-aed1-5d3c4588a418 */
     { 0x90, 0xbb, 0xee, 0x14, 0x0a, 0x89, 0xdb, 0x43,
       0xae, 0xd1, 0x5d, 0x3c, 0x45, 0x88, 0xa4, 0x18 },
 };
@@ -128,8 +129,8 @@ char *unpack_uefi(const InputFile *file, const char *dir)
     }
     if (!run_tool(work, &why)) {
         if (!is_interrupted()) {
-            complain("the compressed parts of '%s' were not searched: %s cannot "
-                     "unpack them: %s", file->path, tool, why);
+            complain("the compressed parts of '%s' were not searched: %s "
+                     "cannot unpack them: %s", file->path, tool, why);
         }
         remove_unpacked(g_steal_pointer(&work));
         return NULL;

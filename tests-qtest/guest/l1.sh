@@ -34,8 +34,16 @@ assign() {
 
 # qemu ARG...: the QEMU under test
 qemu() {
+    local status=0
     timeout -s KILL "${L2_TIMEOUT:-90}" qemu-system-x86_64 \
-        -L /usr/share/seabios -L /usr/share/qemu -nodefaults -display none "$@"
+        -L /usr/share/seabios -L /usr/share/qemu -nodefaults -display none \
+        "$@" || status=$?
+    # The process that watches the time stays for another second, and with it
+    # what "fd=3" referred to: the device would be busy
+    [ ! -e /proc/self/fd/3 ] || while pidof timeout >/dev/null; do
+        sleep 0.1
+    done
+    return $status
 }
 
 # l2 NAME COMMAND_LINE ARG...: boot L2 with its console in /out/NAME.log and

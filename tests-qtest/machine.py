@@ -1,0 +1,194 @@
+"""QEMU with a plugin, controlled through QMP and qtest, for the tests.
+
+The guest's CPU is stopped before its first instruction; qtest takes its place."""
+
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+
+WINDOW_START = 0xfef00000
+WINDOW_END = 0xfeffb000
+TIME_LIMIT = 60
+
+FW_CFG_DIRECTORY = 0x19
+FW_CFG_READ_SELECT = 0x0a
+SCRATCH = 0x100000              # guest memory for fw_cfg's DMA
+
+
+def run(program, *args, user=None):
+    """Start QEMU and let it quit as soon as the machine is there.
+
+    Returns its exit status and what it wrote to stderr."""
+    command = [*([program] if isinstance(program, str) else program),
+               "-nodefaults", "-display", "none", "-S",
+               "-qmp", "stdio", *args]
+    if user:
+        command = ["setpriv", f"--reuid={user}", "--clear-groups", *command]
+    quit_at_once = '{"execute":"qmp_capabilities"}{"execute":"quit"}'
+    done = subprocess.run(command, input=quit_at_once, text=True,
+                          capture_output=True, timeout=TIME_LIMIT)
+    return done.returncode, done.stderr
+
+
+class Machine:
+    """A running QEMU."""
+
+    def __init__(self, program, *args):
+        self.dir = tempfile.TemporaryDirectory()
+        listeners = {name: self._listen(name) for name in ("qmp", "qtest")}
+        self.process = subprocess.Popen(
+            [program, "-nodefaults", "-display", "none", "-S",
+             "-qmp", f"unix:{self.dir.name}/qmp",
+             "-qtest", f"unix:{self.dir.name}/qtest", "-qtest-log", "/dev/null",
+             *args], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        self.streams = {}
+        for name, listener in listeners.items():
+            self.streams[name] = self._accept(listener)
+        self.streams["qmp"].readline()
+        self.qmp("qmp_capabilities")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+        for stream in self.streams.values():
+            stream.close()
+        self.dir.cleanup()
+
+    def _listen(self, name):
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(os.path.join(self.dir.name, name))
+        listener.listen()
+        return listener
+
+    def _accept(self, listener):
+        listener.settimeout(0.1)
+        while self.process.poll() is None:
+            try:
+                connection, _ = listener.accept()
+                break
+            except TimeoutError:
+                continue
+        else:
+            raise RuntimeError(self.process.communicate()[1])
+        listener.close()
+        connection.settimeout(TIME_LIMIT)
+        return connection.makefile("rw")
+
+    def qmp(self, command, **arguments):
+        stream = self.streams["qmp"]
+        stream.write(json.dumps({"execute": command, "arguments": arguments}))
+        stream.flush()
+        while True:
+            answer = json.loads(stream.readline())
+            if "event" not in answer:
+                return answer
+
+    def get(self, path, name):
+        return self.qmp("qom-get", path=path, property=name)["return"]
+
+    def qtest(self, command):
+        stream = self.streams["qtest"]
+        stream.write(command + "\n")
+        stream.flush()
+        answer = stream.readline().split()
+        if answer[0] != "OK":
+            raise RuntimeError(f"qtest: {command}: {answer}")
+        return answer[1] if len(answer) > 1 else None
+
+    def read(self, address, size):
+        return bytes.fromhex(self.qtest(f"read {address:#x} {size:#x}")[2:])
+
+    def write(self, address, data):
+        self.qtest(f"write {address:#x} {len(data):#x} 0x{data.hex()}")
+
+    def _fw_cfg(self, key, size):
+        self.write(SCRATCH, struct.pack(">IIQ", key << 16 | FW_CFG_READ_SELECT,
+                                        size, SCRATCH + 0x1000))
+        swapped, = struct.unpack("<I", struct.pack(">I", SCRATCH))
+        self.qtest("outl 0x514 0")
+        self.qtest(f"outl 0x518 {swapped:#x}")
+        return self.read(SCRATCH + 0x1000, size)
+
+    def fw_cfg_file(self, name):
+        count, = struct.unpack(">I", self._fw_cfg(FW_CFG_DIRECTORY, 4))
+        entries = self._fw_cfg(FW_CFG_DIRECTORY, 4 + 64 * count)[4:]
+        for size, key, _, raw in struct.iter_unpack(">IHH56s", entries):
+            if raw.rstrip(b"\0").decode() == name:
+                return self._fw_cfg(key, size)
+        raise KeyError(name)
+
+    def dsdt(self):
+        """The DSDT as firmware leaves it: with a checksum."""
+        tables = self.fw_cfg_file("etc/acpi/tables")
+        at = tables.index(b"DSDT")
+        size, = struct.unpack_from("<I", tables, at + 4)
+        table = bytearray(tables[at:at + size])
+        table[9] = -sum(table) % 256
+        return bytes(table)
+
+
+class Acpica:
+    """Debian's acpica-tools, unpacked in @root."""
+
+    def __init__(self, root):
+        self.bin = os.path.abspath(os.path.join(root, "usr/bin"))
+
+    def _run(self, tool, *args, cwd):
+        done = subprocess.run([os.path.join(self.bin, tool), *args], cwd=cwd,
+                              stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, errors="replace", timeout=TIME_LIMIT)
+        return done.returncode, done.stdout + done.stderr
+
+    def find(self, table, name):
+        """The full paths of all objects with this name."""
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "table"), "wb") as out:
+                out.write(table)
+            _, text = self._run("acpiexec", "-b", f"find {name}", "table",
+                                cwd=folder)
+        return sorted(set(re.findall(rf"(\\\S*\.{name})\s+Method", text)))
+
+    def disassemble(self, table):
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "table"), "wb") as out:
+                out.write(table)
+            status, text = self._run("iasl", "-d", "table", cwd=folder)
+            if status:
+                raise RuntimeError(text)
+            with open(os.path.join(folder, "table.dsl")) as source:
+                return source.read()
+
+    def node(self, table, name):
+        """The source of the device node with this name."""
+        return re.search(rf"\n( *)Device \({name}\)\n.*?\n\1}}",
+                         self.disassemble(table), re.S).group(0)
+
+    def compile_node(self, source):
+        """Compile a device node; returns iasl's status and messages."""
+        source = ('DefinitionBlock ("", "DSDT", 1, "TEST", "TEST", 1) {\n'
+                  "Scope (\\_SB) { Device (PCI0) {\n"
+                  'Name (_HID, "PNP0A08")\n' + source + "\n}}}\n")
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "table.dsl"), "w") as out:
+                out.write(source)
+            return self._run("iasl", "-vi", "-we", "table.dsl", cwd=folder)
+
+
+def tap_main(module):
+    """Run a module's tests and print TAP."""
+    import unittest
+    try:
+        from pycotap import TAPTestRunner, LogMode
+    except ImportError:
+        sys.exit("no module pycotap: run scripts/check, which gets it")
+    suite = unittest.defaultTestLoader.loadTestsFromModule(module)
+    result = TAPTestRunner(test_output_log=LogMode.LogToError).run(suite)
+    sys.exit(not result.wasSuccessful())

@@ -1,0 +1,34 @@
+# shellcheck shell=bash
+# Results of shell tests as TAP.  To be sourced; from then on standard output
+# goes to standard error, and only results go where it went.
+
+exec 3>&1 1>&2
+TAP_NUMBER=0
+
+# check TITLE COMMAND...: one result, by the command's status
+check() {
+    local title=$1 ok=ok
+    shift
+    TAP_NUMBER=$((TAP_NUMBER + 1))
+    "$@" || ok='not ok'
+    printf '%s %d - %s\n' "$ok" $TAP_NUMBER "$title" >&3
+}
+
+# remark TEXT: a line that is no result
+remark() { printf '# %s\n' "$*" >&3; }
+
+# said LOG PATTERN: a line of the log matches the extended regular expression
+said() {
+    grep -a -q -E -e "$2" "$1" && return
+    remark "no \"$2\" in $1"
+    return 1
+}
+
+# unsaid LOG PATTERN: the log is there, and no line of it matches
+unsaid() {
+    [ -s "$1" ] && ! grep -a -q -E -e "$2" "$1" && return
+    remark "$1 is missing or says \"$2\""
+    return 1
+}
+
+tap_end() { printf '1..%d\n' $TAP_NUMBER >&3; }

@@ -1,0 +1,540 @@
+#!/usr/bin/python3
+"""What vfio-optimus does without a guest: what it refuses, what it warns of,
+and what it puts into memory and ACPI tables.
+
+usage: test-device.py PLUGIN_DIRECTORY ACPICA_ROOT
+
+The device behind it is QEMU's bochs-display, wherever no VFIO device is needed.
+"""
+
+import os
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+
+import vbios
+from machine import (Acpica, Machine, WINDOW_END, WINDOW_START, run, tap_main)
+
+PLUGIN, ACPICA = sys.argv[1:]
+VFIO = os.path.join(PLUGIN, "qemu-optimus")
+TEST = os.path.join(PLUGIN, "qemu-test-optimus")
+VERSION = tuple(int(n) for n in re.match(
+    r"QEMU emulator version (\d+)\.(\d+)",
+    subprocess.run([TEST, "--version"], capture_output=True,
+                   text=True, check=True).stdout).groups())
+BOCHS = {"vendor": 0x1234, "device": 0x1111}
+PAGE = 0x1000
+ROOM = WINDOW_END - WINDOW_START - PAGE
+
+
+def padded(rom):
+    return rom + bytes(-len(rom) % PAGE + PAGE)
+
+
+class Files(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        os.chmod(self.folder.name, 0o755)
+
+    def file(self, content, name="vbios.rom"):
+        path = os.path.join(self.folder.name, name)
+        with open(path, "wb") as out:
+            out.write(content)
+        return path
+
+    def rom(self, name="vbios.rom", **arguments):
+        return self.file(vbios.make(**{**BOCHS, **arguments}), name)
+
+
+class Romfile(Files):
+    def start(self, path, *args, program=TEST, **options):
+        return run(program, *args, "-device", f"vfio-optimus,romfile={path}",
+                   **options)
+
+    def refused(self, path, *words, **options):
+        status, stderr = self.start(path, **options)
+        self.assertEqual(status, 1, stderr)
+        self.assertNotIn("warning", stderr)
+        for word in words:
+            self.assertIn(word, stderr)
+        # one sentence, and at most one line that tells what to do
+        self.assertLessEqual(len(stderr.splitlines()), 2, stderr)
+        return stderr
+
+    def warned(self, path, *words):
+        status, stderr = self.start(path)
+        self.assertEqual(status, 0, stderr)
+        lines = stderr.splitlines()
+        self.assertEqual(len(lines), 1, stderr)
+        for word in ("warning: ", path, *words):
+            self.assertIn(word, lines[0])
+
+    def test_good(self):
+        self.assertEqual(self.start(self.rom()), (0, ""))
+
+    def test_trailing_padding(self):
+        path = self.file(vbios.make(**BOCHS) + b"\xff" * 5000)
+        self.assertEqual(self.start(path), (0, ""))
+
+    def test_chain(self):
+        path = self.file(vbios.chain([BOCHS, {**BOCHS, "kind": 3}]))
+        self.assertEqual(self.start(path), (0, ""))
+
+    def test_found_beside_firmware(self):
+        """As the PCI core: by name in the directories of -L."""
+        self.rom("card.rom")
+        status, stderr = run(TEST, "-L", self.folder.name, "-device",
+                             "vfio-optimus,romfile=card.rom")
+        # its firmware is not found any more, which comes later
+        self.assertNotIn("romfile", stderr)
+        status, stderr = run(TEST, "-device", "vfio-optimus,romfile=card.rom")
+        self.assertEqual(status, 1)
+        self.assertIn("romfile: Could not open 'card.rom'", stderr)
+
+    def test_none(self):
+        status, stderr = run(TEST, "-device", "vfio-optimus")
+        self.assertEqual(status, 1)
+        self.assertIn("vfio-optimus needs the video BIOS: set romfile=FILE",
+                      stderr)
+        self.refused("", "set romfile=FILE")
+
+    def test_missing(self):
+        path = os.path.join(self.folder.name, "nothing")
+        self.refused(path, f"romfile: Could not open '{path}': "
+                     "No such file or directory")
+
+    def test_empty(self):
+        path = self.file(b"")
+        self.refused(path, f"romfile '{path}' is empty")
+
+    def test_not_regular(self):
+        fifo = os.path.join(self.folder.name, "fifo")
+        os.mkfifo(fifo)
+        for path in (self.folder.name, fifo, "/dev/zero", "/dev/null"):
+            self.refused(path, f"romfile '{path}' is not a regular file")
+
+    def test_unreadable(self):
+        path = self.rom()
+        os.chmod(path, 0)
+        if os.getuid():
+            self.refused(path, "Permission denied")
+        else:
+            # root reads everything
+            self.refused(path, f"romfile: Could not open '{path}': "
+                         "Permission denied", user=65534)
+
+    def test_too_large(self):
+        path = self.file(b"\x55\xaa")
+        for size in (ROOM + 1, 4 << 30):
+            os.truncate(path, size)
+            self.refused(path, f"romfile '{path}' has {size} bytes; the ROM "
+                         f"window has room for {ROOM}, of which {ROOM} are "
+                         "left")
+
+    def test_no_rom(self):
+        path = self.file(bytes(70000))
+        self.refused(path, f"romfile '{path}' is not a video BIOS",
+                     "starts with 00 00, not with 55 aa",
+                     "none starts further in")
+
+    def test_too_short(self):
+        for size in (1, 2, 25):
+            path = self.file(vbios.make()[:size])
+            self.refused(path, path, "cut off")
+
+    def cut_out_with_hint(self, path, *words):
+        stderr = self.refused(path, *words)
+        command = re.search(r"Cut it out with: (.*)", stderr).group(1)
+        self.assertEqual(command, f"optimus-vbios trim '{path}' vbios.rom")
+
+    def test_nvgi_header(self):
+        path = self.file(vbios.chain([BOCHS], nvgi=True))
+        self.cut_out_with_hint(path, f"romfile '{path}' does not start with an "
+                               "option ROM image: behind an NVGI header it "
+                               "starts at offset 0x2000")
+
+    def test_other_header(self):
+        # a 55 AA that starts nothing comes first
+        path = self.file(b"\x55\xaa".ljust(999, b"x") + vbios.make())
+        self.refused(path, f"romfile '{path}' is broken")
+        path = self.file(b"x\x55\xaa".ljust(999, b"x") + vbios.make())
+        self.cut_out_with_hint(path, "behind other data it starts at offset "
+                               f"{999:#x}")
+
+    def broken(self, offset, data, *words, rom=None):
+        rom = bytearray(rom or vbios.make())
+        rom[offset:offset + len(data)] = data
+        path = self.file(bytes(rom))
+        self.refused(path, f"romfile '{path}' is broken: ", *words)
+
+    def test_no_pcir(self):
+        self.broken(vbios.PCIR, b"PCIX", "no PCIR data structure at 0x40")
+        self.broken(0x18, b"\0\0", "no PCIR data structure at 0x0")
+        self.broken(0x18, b"\xff\xff", "PCIR data structure",
+                    "past the end", rom=vbios.make(size=1024))
+        self.broken(vbios.PCIR + 0x0a, b"\x10\0", "16 bytes long")
+
+    def test_runs_past_end(self):
+        self.broken(vbios.PCIR + 0x10, b"\xff\xff",
+                    "the image at offset 0x0 is 0x1fffe00 bytes long")
+        whole = vbios.chain([{}, {"kind": 3}])
+        self.broken(0, b"", "the image at offset 0x19600", "the file ends",
+                    rom=whole[:-1])
+        self.broken(0, b"", "the file ends behind the image at offset 0x0, "
+                    "which does not have the last-image bit",
+                    rom=whole[:0x19600])
+
+    def test_no_length(self):
+        self.broken(vbios.PCIR + 0x10, b"\0\0", "has length 0")
+
+    def test_no_second_image(self):
+        self.broken(0x19600, b"ab", "no option ROM image at offset 0x19600",
+                    "61 62", rom=vbios.chain([{}, {"kind": 3}]))
+
+    def test_shrinks_while_read(self):
+        # sysfs says 4096 bytes and gives what there is
+        path = "/sys/kernel/mm/transparent_hugepage/enabled"
+        self.refused(path, f"romfile '{path}' changed while it was read")
+
+    def test_changes_while_read(self):
+        path = self.rom()
+        stop = threading.Event()
+
+        def touch():
+            time = 1
+            while not stop.wait(0.01):
+                os.utime(path, ns=(time, time))
+                time += 1
+
+        thread = threading.Thread(target=touch)
+        thread.start()
+        try:
+            # strace makes the first read of the file take 0.3 s
+            self.refused(path, f"romfile '{path}' changed while it was read",
+                         program=["strace", "-f", "-o", "/dev/null", "-P", path,
+                                  "-e", "inject=read:delay_enter=300000", TEST])
+        finally:
+            stop.set()
+            thread.join()
+
+    def test_checksum(self):
+        rom = bytearray(vbios.make(**BOCHS))
+        rom[0x1000] = (rom[0x1000] + 3) % 256
+        self.warned(self.file(bytes(rom)), "the image at offset 0x0",
+                    "add up to 0x03, not to 0", "nouveau's fast path")
+
+    def test_other_device(self):
+        self.warned(self.rom(vendor=0x10de, device=0x139b),
+                    "1234:1111", "10de:139b")
+        self.warned(self.rom(device=0x1112), "1234:1111", "1234:1112")
+        # any image of the chain will do
+        path = self.file(vbios.chain([{"device": 0x1112, "vendor": 0x1234},
+                                      {**BOCHS, "kind": 3}]))
+        self.assertEqual(self.start(path), (0, ""))
+
+    def test_other_class(self):
+        self.warned(self.rom(class_code=0x020000), "0x020000",
+                    "not a display controller's")
+
+
+class Machines(Files):
+    def refused(self, program, *args, says):
+        status, stderr = run(program, *args)
+        self.assertEqual(status, 1, stderr)
+        self.assertIn(says, stderr)
+
+    def test_no_acpi(self):
+        device = f"vfio-optimus,romfile={self.rom()}"
+        for machine in ("q35", "pc"):
+            self.refused(TEST, "-M", machine + ",acpi=off", "-device", device,
+                         says="vfio-optimus needs ACPI tables to put _ROM into,"
+                         " and this machine has none")
+
+    def test_no_pc(self):
+        self.refused(TEST, "-M", "microvm,pcie=on,acpi=on", "-device",
+                     f"vfio-optimus,romfile={self.rom()}",
+                     says="vfio-optimus needs a machine of the type q35 or pc")
+
+    def test_no_host_device(self):
+        self.refused(VFIO, "-device", f"vfio-optimus,romfile={self.rom()}",
+                     says="No provided host device")
+        self.refused(VFIO, "-device", "vfio-optimus,host=ff:1f.7,"
+                     f"romfile={self.rom()}", says="no such host device")
+
+    def test_hotplug(self):
+        device = f"vfio-optimus,romfile={self.rom()},id=gpu"
+        with Machine(TEST, "-M", "q35", "-device", "pcie-root-port,id=rp",
+                     "-device", device) as machine:
+            answer = machine.qmp("device_add", driver="vfio-optimus", bus="rp",
+                                 romfile=self.rom())
+            # the sentence of 7.2 and the one of later versions
+            self.assertRegex(answer["error"]["desc"],
+                             "expects a pluggable device type|"
+                             "does not support hotplugging")
+            answer = machine.qmp("device_del", id="gpu")
+            self.assertIn("does not support hotplugging",
+                          answer["error"]["desc"])
+
+    def test_introspection(self):
+        """The type can be asked about before any device is there."""
+        with Machine(VFIO, "-M", "q35") as machine:
+            properties = machine.qmp("device-list-properties",
+                                     typename="vfio-optimus")["return"]
+        types = {p["name"]: p["type"] for p in properties}
+        self.assertEqual(types["rom-size"], "uint32")
+        self.assertEqual(types["rom-address"], "uint32")
+        self.assertEqual(types["subsystem-ids"], "string")
+        self.assertIn("host", types)
+
+    def test_trace(self):
+        status, stderr = run(TEST, "-trace", "vfio_optimus_*", "-device",
+                             f"vfio-optimus,romfile={self.rom()}")
+        self.assertEqual(status, 0)
+        self.assertIn("vfio_optimus_romfile", stderr)
+        self.assertIn(f"vfio_optimus_window ROM window at {WINDOW_START:#x}, "
+                      "103936 bytes of ROM, 1 users", stderr)
+        self.assertIn("vfio_optimus_build_aml _ROM of 0000:00:", stderr)
+
+
+class Window(Files):
+    def machine(self, *roms):
+        devices = []
+        for number, rom in enumerate(roms):
+            path = self.file(rom, f"{number}.rom")
+            devices += ["-device", f"vfio-optimus,romfile={path},id=gpu{number}"]
+        return Machine(TEST, "-M", "q35", *devices)
+
+    def address(self, machine, number):
+        return machine.get(f"/machine/peripheral/gpu{number}", "rom-address")
+
+    def test_content(self):
+        for size in (1024, PAGE, 65536, 103936, ROOM):
+            rom = vbios.make(size=size, **BOCHS)
+            with self.machine(rom) as machine:
+                self.assertEqual(
+                    machine.get("/machine/peripheral/gpu0", "rom-size"), size)
+                self.assertEqual(self.address(machine, 0), WINDOW_START)
+                content = machine.read(WINDOW_START, len(padded(rom)))
+                self.assertTrue(content == padded(rom))
+                # read-only
+                machine.write(WINDOW_START, b"xyz")
+                self.assertTrue(
+                    machine.read(WINDOW_START, len(content)) == content)
+
+    def test_several(self):
+        """First fit, and one window for equal images."""
+        a = vbios.make(size=0x10000, seed=1, **BOCHS)
+        b = vbios.make(size=0x10200, seed=2, **BOCHS)
+        with self.machine(a, b, a, b) as machine:
+            second = WINDOW_START + len(padded(a))
+            self.assertEqual([self.address(machine, n) for n in range(4)],
+                             [WINDOW_START, second] * 2)
+            self.assertTrue(machine.read(second, len(b)) == b)
+
+    def test_almost_equal(self):
+        a = vbios.make(size=0x10000, **BOCHS)
+        b = a[:-1] + b"\1"
+        with self.machine(a, a + b"\0", b) as machine:
+            addresses = {self.address(machine, n) for n in range(3)}
+        self.assertEqual(len(addresses), 3)
+
+    def test_full(self):
+        roms = [vbios.make(size=n << 10, seed=n, **BOCHS) for n in (600, 401)]
+        args = []
+        for number, rom in enumerate(roms):
+            args += ["-device", "vfio-optimus,romfile="
+                     + self.file(rom, f"{number}.rom")]
+        status, stderr = run(TEST, *args)
+        left = ROOM - len(padded(roms[0]))
+        self.assertEqual(status, 1)
+        self.assertIn("1.rom': a ROM of 410624 bytes does not fit in the ROM "
+                      f"window at {WINDOW_START:#x}-{WINDOW_END - 1:#x}: the "
+                      f"room left is {left} bytes", stderr)
+        # what is left is enough for that much
+        with self.machine(roms[0], vbios.make(size=left, **BOCHS)) as machine:
+            self.assertEqual(self.address(machine, 1) + left + PAGE, WINDOW_END)
+
+    def test_e820(self):
+        """Reserved, where QEMU lets a device do that."""
+        rom = vbios.make(**BOCHS)
+        with self.machine(rom, rom) as machine:
+            entries = list(struct.iter_unpack(
+                "<QQI", machine.fw_cfg_file("etc/e820")))
+        ours = [e for e in entries if WINDOW_START <= e[0] < WINDOW_END]
+        if VERSION >= (10, 0):
+            self.assertEqual(ours, [(WINDOW_START, len(padded(rom)), 2)])
+        else:
+            self.assertEqual(ours, [])
+
+    def test_parent_fails(self):
+        status, stderr = run(TEST, "-device", "vfio-optimus,vgamem=1k,romfile="
+                             + self.rom())
+        self.assertEqual(status, 1)
+        self.assertIn("video memory too small", stderr)
+
+
+class Topology(Files):
+    """_ROM is under the device's own node, wherever the device sits."""
+
+    def dsdt(self, machine, *args, seed=1, also=()):
+        path = self.rom(f"{seed}.rom", seed=seed)
+        args = [arg.replace("OPTIMUS", f"vfio-optimus,romfile={path}")
+                for arg in args]
+        devices = [word for arg in args for word in ("-device", arg)]
+        with Machine(TEST, "-M", machine, *also, *devices) as qemu:
+            return qemu.dsdt()
+
+    def place(self, machine, *args, **options):
+        paths = Acpica(ACPICA).find(self.dsdt(machine, *args, **options),
+                                    "_ROM")
+        return [path.removeprefix("\\_SB.PCI0.") for path in paths]
+
+    def test_root(self):
+        self.assertEqual(self.place("q35", "OPTIMUS,addr=1"), ["S08._ROM"])
+        self.assertEqual(self.place("pc", "OPTIMUS,addr=4"), ["S20._ROM"])
+
+    def test_function(self):
+        self.assertEqual(
+            self.place("q35", "OPTIMUS,addr=3.0,multifunction=on",
+                       "OPTIMUS,addr=3.5"), ["S18._ROM", "S1D._ROM"])
+
+    def test_root_port(self):
+        self.assertEqual(
+            self.place("q35", "pcie-root-port,id=rp,addr=2", "OPTIMUS,bus=rp"),
+            ["S10.S00._ROM"])
+
+    def test_switch(self):
+        self.assertEqual(
+            self.place("q35", "pcie-root-port,id=rp,addr=2",
+                       "x3130-upstream,id=up,bus=rp",
+                       "xio3130-downstream,id=down,bus=up,chassis=1,addr=1",
+                       "OPTIMUS,bus=down"), ["S10.S00.S08.S00._ROM"])
+
+    def test_bridge(self):
+        self.assertEqual(
+            self.place("q35", "pcie-pci-bridge,id=b,addr=3",
+                       "OPTIMUS,bus=b,addr=4"), ["S18.S20._ROM"])
+        self.assertEqual(
+            self.place("pc", "pci-bridge,id=b,chassis_nr=1,addr=3",
+                       "OPTIMUS,bus=b,addr=4"), ["S18.S20._ROM"])
+
+    def test_no_hotplug_methods(self):
+        """The driver would call a _DSM with arguments of its own."""
+        table = self.dsdt("q35", "OPTIMUS,addr=1")
+        node = Acpica(ACPICA).node(table, "S08")
+        self.assertIn("Method (_ROM, 2, Serialized)", node)
+        self.assertNotIn("_DSM", node)
+        self.assertNotIn("_EJ0", node)
+
+    def no_node(self, machine, *args):
+        path = self.rom()
+        devices = [word for arg in args for word in (
+            "-device", arg.replace("OPTIMUS", f"vfio-optimus,romfile={path}"))]
+        status, stderr = run(TEST, "-M", machine, *devices)
+        self.assertEqual(status, 1, stderr)
+        self.assertIn("vfio-optimus: QEMU has built no ACPI node for the "
+                      "device at 0000:", stderr)
+        self.assertIn("Attach it to the root bus", stderr)
+
+    def test_expander(self):
+        self.no_node("q35", "pxb-pcie,id=pxb,bus_nr=64",
+                     "pcie-root-port,id=rp,bus=pxb", "OPTIMUS,bus=rp")
+        self.no_node("pc", "pxb,id=pxb,bus_nr=64", "OPTIMUS,bus=pxb,addr=1")
+
+    def test_no_acpi_hotplug(self):
+        off = ("-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off")
+        args = ("pcie-root-port,id=rp,addr=2", "OPTIMUS,bus=rp")
+        self.assertEqual(self.place("q35", "OPTIMUS,addr=1", also=off),
+                         ["S08._ROM"])
+        if VERSION >= (8, 0):
+            self.assertEqual(self.place("q35", *args, also=off),
+                             ["S10.S00._ROM"])
+        else:
+            path = self.rom()
+            status, stderr = run(
+                TEST, *off, "-M", "q35", "-device", args[0], "-device",
+                f"vfio-optimus,romfile={path},bus=rp")
+            self.assertEqual(status, 1)
+            self.assertIn("acpi-pci-hotplug-with-bridge-support", stderr)
+
+    def test_recompiles(self):
+        """iasl takes its own disassembly, without a word about our method."""
+        acpica = Acpica(ACPICA)
+        node = acpica.node(self.dsdt("q35", "OPTIMUS,addr=1"), "S08")
+        self.assertIn("Method (_ROM, 2, Serialized)", node)
+        status, messages = acpica.compile_node(node)
+        self.assertEqual(status, 0, messages)
+        self.assertIn("0 Errors, 0 Warnings", messages)
+
+    def test_size(self):
+        """At most 400 bytes for a device, whatever the size of its ROM."""
+        with Machine(TEST, "-M", "q35", "-device",
+                     "bochs-display,addr=1") as machine:
+            without = len(machine.dsdt())
+        with_rom = len(self.dsdt("q35", "OPTIMUS,addr=1"))
+        self.assertLessEqual(with_rom - without, 400)
+
+
+class Plugin(unittest.TestCase):
+    """The plugin loads into the QEMU that it is for, and harms nothing else."""
+
+    preload = os.path.join(PLUGIN, "vfio-optimus-preload.so")
+
+    def run_with(self, *command, **environment):
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=60,
+            env={**os.environ, "LD_PRELOAD": self.preload, **environment})
+
+    def test_listed(self):
+        done = subprocess.run([VFIO, "-device", "help"], capture_output=True,
+                              text=True, timeout=60)
+        self.assertIn('name "vfio-optimus", bus PCI', done.stdout)
+        self.assertEqual(done.stderr, "")
+
+    def test_other_programs(self):
+        done = self.run_with("bash", "-c", "echo fine; exit 3")
+        self.assertEqual((done.returncode, done.stdout, done.stderr),
+                         (3, "fine\n", ""))
+
+    def test_other_build(self):
+        """In another QEMU: one sentence, and it goes on without the type."""
+        with open(VFIO) as wrapper:
+            text = wrapper.read()
+        program = re.search(r"^exec '([^']*)'", text, re.M).group(1)
+        libraries = re.search(r"^export LD_LIBRARY_PATH='(.*)'", text, re.M)
+        build_id = bytes.fromhex(re.search(r"Build ID: (\w+)", subprocess.run(
+            ["readelf", "-n", program], capture_output=True,
+            text=True).stdout).group(1))
+        with open(program, "rb") as original:
+            image = original.read()
+        self.assertEqual(image.count(build_id), 1)
+        with tempfile.TemporaryDirectory() as folder:
+            other = os.path.join(folder, "qemu-system-x86_64")
+            with open(other, "wb") as out:
+                out.write(image.replace(build_id, build_id[::-1]))
+            os.chmod(other, 0o755)
+            done = self.run_with(
+                other, "-device", "help",
+                LD_LIBRARY_PATH=libraries.group(1) if libraries else "")
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("bochs-display", done.stdout)
+        self.assertNotIn("vfio-optimus", done.stdout)
+        self.assertEqual(len(done.stderr.splitlines()), 1)
+        for word in ("vfio-optimus: not loaded: it was built for QEMU",
+                     build_id.hex(), build_id[::-1].hex(),
+                     "scripts/build-plugin"):
+            self.assertIn(word, done.stderr)
+
+    def test_loaded_twice(self):
+        done = self.run_with(VFIO, "-device", "help")
+        self.assertIn("vfio-optimus", done.stdout)
+        self.assertEqual(done.stderr, "")
+
+
+if __name__ == "__main__":
+    tap_main(sys.modules[__name__])

@@ -39,7 +39,7 @@ static void build_window(Aml *ctx, const char *region, const char *name,
  *     Local1 = Arg0 & 7
  *     If ((Local0 + Local1) <= 0x1000)         // one window read
  *     {
- *         OperationRegion (PAGR, SystemMemory, (BASE + (Arg0 - Local1)), 0x1000)
+ *         OperationRegion (PAGR, SystemMemory, BASE + (Arg0 - Local1), 0x1000)
  *         Field (PAGR, QWordAcc, NoLock, Preserve) { PAGE, 0x8000 }
  *         Return (Mid (PAGE, Local1, Local0))
  *     }

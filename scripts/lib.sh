@@ -215,3 +215,86 @@ unpack_alone() {
     rm -- *.deb
     mv "$root.new" "$root"
 }
+
+# fetch_source VERSION: Debian's source package of QEMU, below build/qemu.
+# Leaves the directory in source_dir.
+fetch_source() {
+    local package=${1%+b[0-9]*}     # a rebuild has the source of what it rebuilds
+    source_dir=${BUILD:?}/qemu/${package#*:}
+    [ ! -e "$source_dir/fetched" ] || return 0
+    apt_lists
+    step "source of QEMU $package" fetch_source_into "$package" "$source_dir"
+    sed 's/^/    /' "$source_dir/fetched"
+}
+
+fetch_source_into() {
+    local package=$1 dir=$2
+    rm -rf "$dir" "$dir.new" "$dir.files"
+    mkdir -p "$dir.files"
+    cd "$dir.files" || return
+    if apt_private apt-get source --download-only "qemu=$package"; then
+        dpkg-source --no-check -x ./*.dsc "$dir.new"
+    else
+        # Debian's archive keeps no old revisions, but the upstream tarball as
+        # long as a newer revision needs it.  Debian's patches change no header.
+        rm -rf ./*
+        unpack_upstream "$package" "$dir.new"
+    fi
+    sha256sum -- * >"$dir.new/fetched"
+    cd "$BUILD" || return
+    mv "$dir.new" "$dir"
+    rm -rf "$dir.files"
+}
+
+# unpack_upstream VERSION DIR: QEMU as it was released, but for the binaries that
+# Debian takes out of the tarball; what the build asks for of those is empty.
+unpack_upstream() {
+    local package=$1 dir=$2 file
+    apt_private apt-get source --download-only --tar-only "qemu=$package" &&
+        mkdir "$dir" &&
+        tar -xf ./*.orig.tar.xz -C "$dir" --strip-components=1 || return
+    grep -o 'edk2-[a-z0-9_-]*\.fd' "$dir/pc-bios/meson.build" |
+        while read -r file; do
+            # nothing, compressed by bzip2
+            [ -e "$dir/pc-bios/$file.bz2" ] ||
+                printf 'BZh9\x17\x72\x45\x38\x50\x90\0\0\0\0' \
+                    >"$dir/pc-bios/$file.bz2"
+        done
+    for file in "$dir"/pc-bios/dtb/*.dts; do
+        if [ -e "$file" ] && [ ! -e "${file%.dts}.dtb" ]; then
+            : >"${file%.dts}.dtb"
+        fi
+    done
+}
+
+# base_source BASE: upstream's source of the newest QEMU BASE (10.0) that
+# Debian's archive has.  Leaves the directory in source_dir; fails, with a line
+# that says so, when there is none.
+base_source() {
+    local base=$1 version
+    source_dir=${BUILD:?}/qemu/base-$base
+    [ ! -e "$source_dir/fetched" ] || return 0
+    apt_lists
+    for version in $(apt_private apt-cache showsrc --only-source qemu |
+            sed -n "s/^Version: \(.*:$base\.[0-9.]*+.*\)/\1/p" | sort -rV); do
+        if (step "source of QEMU $version" base_source_into "$version" \
+                "$source_dir"); then
+            sed 's/^/    /' "$source_dir/fetched"
+            return 0
+        fi
+    done
+    say "QEMU $base is skipped: Debian's archive does not have its source"
+    return 1
+}
+
+base_source_into() {
+    local package=$1 dir=$2
+    rm -rf "$dir" "$dir.new" "$dir.files"
+    mkdir -p "$dir.files"
+    cd "$dir.files" || return
+    unpack_upstream "$package" "$dir.new" || return
+    sha256sum -- * >"$dir.new/fetched" || return
+    cd "$BUILD" || return
+    mv "$dir.new" "$dir"
+    rm -rf "$dir.files"
+}

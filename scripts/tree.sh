@@ -1,0 +1,121 @@
+# shellcheck shell=bash
+# Trees of QEMU with the patch series, in build/tree-BASE.  To be sourced after
+# scripts/lib.sh.
+
+TREE_PACKAGES=(bzip2 ccache dpkg-dev gcc git libc6-dev libfdt-dev libglib2.0-dev
+    libpixman-1-dev make ninja-build patch pkg-config python3 python3-venv
+    xz-utils)
+
+# A new symbol of Kconfig compiles everything anew, and so does each commit or
+# configuration that is built for comparison.
+export CCACHE_DIR=$BUILD/ccache CCACHE_NOHASHDIR=1
+
+# The tests that the series adds, and those that it must not break.
+TREE_UNIT_TESTS=(test-aml-build test-optimus-aml test-optimus-rom)
+TREE_QTESTS=(vfio-optimus-test qom-test device-introspect-test bios-tables-test)
+
+# Git with the repository of the tree, which is not in the source directory: no
+# script of QEMU is to take it for its own.
+tree_git() {
+    git --git-dir="$TREE/git" --work-tree="$TREE/source" \
+        -c user.name=build -c user.email=build@localhost \
+        -c commit.gpgSign=false -c core.hooksPath=/dev/null \
+        -c advice.detachedHead=false "$@"
+}
+
+# tree_prepare BASE: the source with the series applied.  Sets TREE.  Touches no
+# file that is already as it should be.
+tree_prepare() {
+    local base=$1
+    TREE=$BUILD/tree-$base
+    mkdir -p "$TREE"
+    rm -rf "$TREE/series.new"
+    "$TOP/scripts/mkseries" "$base" "$TREE/series.new" || exit
+    rm -rf "$TREE/series"
+    mv "$TREE/series.new" "$TREE/series"
+    if [ ! -d "$TREE/git" ]; then
+        base_source "$base" || exit 3
+        step "repository of QEMU $base" tree_import
+    fi
+    step "git am of the series for QEMU $base" tree_am
+}
+
+tree_import() {
+    rm -rf "$TREE/git.new" "$TREE/source" "$TREE/build"
+    git init -q --bare "$TREE/git.new"
+    git -C "$TREE/git.new" config core.bare false
+    printf '/roms/\n/fetched\n' >"$TREE/git.new/info/exclude"
+    import() { git --git-dir="$TREE/git.new" --work-tree="$source_dir" \
+        -c user.name=build -c user.email=build@localhost \
+        -c commit.gpgSign=false -c core.hooksPath=/dev/null "$@"; }
+    import add --all --force -- ':!roms' ':!fetched'
+    import commit -q -m "QEMU $(cat "$source_dir/VERSION")"
+    import tag base
+    rm "$TREE/git.new/index"
+    mkdir "$TREE/source"
+    mv "$TREE/git.new" "$TREE/git"
+}
+
+# Apply the patches in a work tree of their own, then check the result out: what
+# did not change keeps its time.
+tree_am() {
+    rm -rf "$TREE/am" "$TREE/git/index.lock"
+    tree_git worktree prune
+    git --git-dir="$TREE/git" worktree add -q --detach "$TREE/am" base
+    (cd "$TREE/am" && git -c user.name=build -c user.email=build@localhost \
+        -c commit.gpgSign=false -c core.hooksPath=/dev/null am \
+        --committer-date-is-author-date "$TREE"/series/000[1-9]-*.patch)
+    tree_git tag -f series "$(git -C "$TREE/am" rev-parse HEAD)"
+    git --git-dir="$TREE/git" worktree remove --force "$TREE/am"
+    tree_checkout series
+}
+
+tree_checkout() { (cd "$TREE/source" && tree_git checkout -q -f --detach "$1"); }
+
+# tree_configure DIR [OPTION...]: configure the tree in DIR, if that was not
+# done, with firmware of Debian: the SeaBIOS that the expected ACPI tables of the
+# tests were made with, for the one address in them that depends on it.
+tree_configure() {
+    local dir=$1
+    shift
+    need_meson
+    [ -e "$BUILD/root/firmware/packages" ] || {
+        apt_lists
+        step "firmware" unpack_alone "$BUILD/root/firmware" seabios/trixie \
+            ipxe-qemu/trixie qemu-system-data/trixie
+    }
+    [ "$(cat "$dir/configured" 2>/dev/null)" = "options: $*" ] ||
+        step "configure ${dir#"$BUILD/"}" tree_configure_into "$dir" "$@"
+}
+
+tree_configure_into() {
+    local dir=$1 data=$1/qemu-bundle/usr/local/share/qemu
+    shift
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    cd "$dir"
+    CC="ccache gcc" PATH=/usr/bin:$PATH "$TREE/source/configure" --python=/usr/bin/python3 \
+        --target-list=x86_64-softmmu --enable-werror \
+        --without-default-features --enable-kvm --enable-tcg --enable-pixman \
+        --enable-fdt=system --disable-docs --disable-download \
+        --disable-install-blobs "$@"
+    # where a QEMU that is not installed looks for its firmware
+    mkdir -p "$data"
+    ln -sf "$BUILD"/root/firmware/usr/{share/qemu/*.bin,share/seabios/*.bin,lib/ipxe/qemu/*.rom} \
+        "$data/"
+    printf 'options: %s\n' "$*" >configured
+}
+
+# tree_ninja DIR: the emulator and those of the tests that the tree has.
+tree_ninja() {
+    local dir=$1 targets=(qemu-system-x86_64) name
+    for name in "${TREE_UNIT_TESTS[@]}"; do
+        [ ! -e "$TREE/source/tests/unit/$name.c" ] ||
+            targets+=("tests/unit/$name")
+    done
+    for name in "${TREE_QTESTS[@]}"; do
+        [ ! -e "$TREE/source/tests/qtest/$name.c" ] ||
+            targets+=("tests/qtest/$name")
+    done
+    ninja -C "$dir" "${targets[@]}"
+}

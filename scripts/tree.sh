@@ -2,6 +2,7 @@
 # Trees of QEMU with the patch series, in build/tree-BASE.  To be sourced after
 # scripts/lib.sh.
 
+# shellcheck disable=SC2034 # for the scripts that source this
 TREE_PACKAGES=(bzip2 ccache dpkg-dev gcc git libc6-dev libfdt-dev libglib2.0-dev
     libpixman-1-dev make ninja-build patch pkg-config python3 python3-venv
     xz-utils)
@@ -45,6 +46,7 @@ tree_import() {
     git init -q --bare "$TREE/git.new"
     git -C "$TREE/git.new" config core.bare false
     printf '/roms/\n/fetched\n' >"$TREE/git.new/info/exclude"
+    # shellcheck disable=SC2154 # base_source sets source_dir
     import() { git --git-dir="$TREE/git.new" --work-tree="$source_dir" \
         -c user.name=build -c user.email=build@localhost \
         -c commit.gpgSign=false -c core.hooksPath=/dev/null "$@"; }
@@ -93,7 +95,7 @@ tree_configure_into() {
     shift
     rm -rf "$dir"
     mkdir -p "$dir"
-    cd "$dir"
+    cd "$dir" || return
     CC="ccache gcc" PATH=/usr/bin:$PATH "$TREE/source/configure" --python=/usr/bin/python3 \
         --target-list=x86_64-softmmu --enable-werror \
         --without-default-features --enable-kvm --enable-tcg --enable-pixman \

@@ -339,7 +339,7 @@ class Window(Files):
     def test_almost_equal(self):
         a = vbios.make(size=0x10000, **BOCHS)
         b = a[:-1] + b"\1"
-        with self.machine(a, a + b"\0", b) as machine:
+        with self.machine(a + b"\0", a, b) as machine:
             addresses = {self.address(machine, n) for n in range(3)}
         self.assertEqual(len(addresses), 3)
 

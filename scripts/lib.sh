@@ -91,7 +91,7 @@ apt_private() {
         -o Dir::State::Lists="$APT/lists" -o Dir::State::Status="$APT/status" \
         -o Dir::Cache="$APT/cache" -o APT::Sandbox::User= \
         -o APT::Update::Post-Invoke-Success::= -o DPkg::Post-Invoke::= \
-        -o Acquire::Retries=3 "$@"
+        -o Acquire::Retries=3 -o Acquire::Languages=none "$@"
 }
 
 # The mirror that this machine already uses for Debian's main archive (or for
@@ -119,6 +119,7 @@ apt_lists() {
     rm -rf "$APT"
     mkdir -p "$APT/lists/partial" "$APT/cache/archives/partial"
     : >"$APT/status"
+    # Of sid only sources are taken, and a mirror that is behind has them too.
     for kind in deb deb-src; do
         cat <<-EOF
 		$kind [signed-by=$key] $main bookworm main
@@ -127,7 +128,7 @@ apt_lists() {
 		$kind [signed-by=$key] $main trixie main
 		$kind [signed-by=$key] $security bookworm-security main
 		$kind [signed-by=$key] $security trixie-security main
-		deb-src [signed-by=$key] $main sid main
+		deb-src [signed-by=$key check-valid-until=no] $main sid main
 		EOF
     done | sort -u >"$APT/sources.list"
     printf 'Package: *\nPin: release n=trixie*\nPin-Priority: 100\n' \

@@ -91,7 +91,7 @@ tree_configure() {
 }
 
 tree_configure_into() {
-    local dir=$1 data=$1/qemu-bundle/usr/local/share/qemu
+    local dir=$1 data=$1/qemu-bundle/usr/local/share/qemu file
     shift
     rm -rf "$dir"
     mkdir -p "$dir"
@@ -103,8 +103,10 @@ tree_configure_into() {
         --disable-install-blobs "$@"
     # where a QEMU that is not installed looks for its firmware
     mkdir -p "$data"
-    ln -sf "$BUILD"/root/firmware/usr/{share/qemu/*.bin,share/seabios/*.bin,lib/ipxe/qemu/*.rom} \
-        "$data/"
+    for file in "$BUILD"/root/firmware/usr/share/{qemu,seabios}/*.{bin,rom}; do
+        [ ! -f "$file" ] || ln -sf "$file" "$data/"
+    done
+    [ -e "$data/bios-256k.bin" ] && [ -e "$data/efi-e1000e.rom" ]
     printf 'options: %s\n' "$*" >configured
 }
 

@@ -106,7 +106,7 @@ tree_configure_into() {
     for file in "$BUILD"/root/firmware/usr/share/{qemu,seabios}/*.{bin,rom}; do
         [ ! -f "$file" ] || ln -sf "$file" "$data/"
     done
-    [ -e "$data/bios-256k.bin" ] && [ -e "$data/efi-e1000e.rom" ]
+    [ -e "$data/bios-256k.bin" ] && [ -e "$data/efi-e1000e.rom" ] || return
     printf 'options: %s\n' "$*" >configured
 }
 

@@ -26,7 +26,7 @@ LAB_RETRIES=0
 lab_prepare() {
     local suite=bookworm dir source=$BUILD/root/${LAB_KERNEL/kernel/source}
     local inputs=("$LAB_ROOT/packages" "${BASH_SOURCE[0]}")
-    need_packages gcc-12 make libc6-dev xz-utils zstd
+    need_packages gcc-12 make libc6-dev pahole xz-utils zstd
     unpack_packages qemu-7.2 bookworm qemu-system-x86 seabios ovmf ipxe-qemu
     unpack_packages qemu-10.0 bookworm-backports qemu-system-x86 seabios \
         ipxe-qemu

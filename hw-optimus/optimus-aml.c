@@ -56,9 +56,10 @@ static void build_window(Aml *ctx, const char *region, const char *name,
  * of zeros at the end.
  *
  * Both regions are accessed in aligned quadwords: it is the fastest access, and
- * an unaligned one could cross a page, while ACPICA maps no more than one page
- * of a region at a time.  Lengths are clamped before any buffer is made of
- * them, and sums are made of clamped values, so nothing wraps at 32 bits.
+ * an unaligned one could cross a page, while older versions of ACPICA map no
+ * more than one page of a region at a time.  Lengths are clamped before any
+ * buffer is made of them, and sums are made of clamped values, so nothing wraps
+ * at 32 bits.
  */
 void optimus_build_rom_method(Aml *dev, uint32_t base, uint32_t size)
 {

@@ -189,6 +189,13 @@ build_plugin_for() {
         sed -n -e 'w /dev/stderr' -e 's|.* ready: \(.*\)/qemu-optimus$|\1|p'
 }
 
+# built_tree: QEMU from source with the patch series; prints the directory of
+# its qemu-system-x86_64.
+built_tree() {
+    "$TOP/scripts/build-tree" | sed -n -e 'w /dev/stderr' \
+        -e 's|.* ready: \(.*\)/qemu-system-x86_64$|\1|p'
+}
+
 # need_meson: unpack the meson that is new enough for every QEMU, and a printer
 # of test results.  Sets MESON.
 need_meson() {

@@ -1082,8 +1082,11 @@ def main():
             sys.exit("test-vbios.py: needs root, or user namespaces")
         os.environ["TEST_VBIOS"] = kind
         os.execvp(enter[0], [*enter, sys.executable, *sys.argv])
-    PROGRAM = os.path.abspath(sys.argv.pop(1))
-    unittest.main(testRunner=TAPTestRunner)
+    with tempfile.TemporaryDirectory() as folder:
+        # where everybody can run it, wherever the repository is
+        os.chmod(folder, 0o755)
+        PROGRAM = shutil.copy(sys.argv.pop(1), folder)
+        unittest.main(testRunner=TAPTestRunner)
 
 
 if __name__ == "__main__":

@@ -145,8 +145,8 @@ static GArray *parse_rom(const char *path, const GByteArray *rom, Error **errp)
                "it starts at offset 0x%zx", path,
                rom->len >= 4 && !memcmp(rom->data, "NVGI", 4) ?
                "behind an NVGI header" : "behind other data", start);
-    error_append_hint(errp, "Cut it out with: optimus-vbios trim '%s' "
-                      "vbios.rom\n", path);
+    error_append_hint(errp, "Cut it out with: tail -c +%zu '%s' >vbios.rom\n",
+                      start + 1, path);
     return NULL;
 }
 

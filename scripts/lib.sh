@@ -170,6 +170,11 @@ unpack_packages_into() {
     rm -rf "$root.debs"
 }
 
+# unpack_tools: iasl, acpiexec and UEFIExtract, for the tests.
+unpack_tools() {
+    unpack_packages vbios-tools bookworm uefitool-cli acpica-tools
+}
+
 # root_libraries ROOT: where the programs unpacked there have their libraries.
 root_libraries() { printf '%s\n' "$1/usr/$LIBDIR:$1/$LIBDIR"; }
 
@@ -206,6 +211,17 @@ need_meson() {
     [ ! -e "$root/packages" ] || return 0
     apt_lists
     step "meson" unpack_alone "$root" meson/bookworm-backports python3-pycotap/trixie
+}
+
+# meson_setup DIR OPTION...: configure the repository in DIR, unless that was
+# done with the same options and compiler.
+meson_setup() {
+    local dir=$1 settings="${CC:-cc} $*"
+    shift
+    [ "$(cat "$dir/settings" 2>/dev/null)" != "$settings" ] || return 0
+    rm -rf "$dir"
+    "$MESON" setup "$dir" "$TOP" "$@"
+    printf '%s\n' "$settings" >"$dir/settings"
 }
 
 # unpack_alone ROOT PACKAGE/SUITE...: without what they depend on.

@@ -76,7 +76,7 @@ def get_packages():
                 ipxe-qemu
             unpack_packages kernel bookworm linux-image-amd64 \\
                 linux-headers-amd64 busybox-static
-            unpack_packages vbios-tools bookworm uefitool-cli acpica-tools
+            unpack_tools
         """, TOP], check=True, stdout=2)
 
 

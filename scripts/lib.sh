@@ -6,7 +6,6 @@
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=$TOP/build
 LIBDIR=lib/x86_64-linux-gnu
-mkdir -p "$BUILD/log"
 
 say() { printf '[%4d s] %s\n' "$SECONDS" "$*"; }
 
@@ -15,38 +14,117 @@ die() {
     exit 1
 }
 
-# step TITLE COMMAND...: run COMMAND with its output in a log below build/log,
-# with a sign of life every 20 seconds; on failure show the end of the log and
-# exit.
-step() {
-    local title=$1 pid start=$SECONDS tick=$SECONDS log
-    log=$BUILD/log/$(tr -cs 'a-zA-Z0-9.\n' - <<<"$title").log
+# make_build: see that build/ is there and can be written.
+make_build() {
+    local error file
+    error=$(mkdir -p "$BUILD/log" 2>&1) || die "$BUILD is where all is built," \
+        "and it cannot be made: ${error##*: }: make room, or move the" \
+        "repository to where you may write"
+    for file in "$BUILD" "$BUILD/log" "$BUILD/lock"; do
+        [ ! -e "$file" ] || [ -w "$file" ] || die "$file cannot be written: it" \
+            "belongs to $(stat -c %U "$file"): run this as that user, or" \
+            "remove $BUILD"
+    done
+}
+
+# attempt TITLE COMMAND...: run COMMAND with its output in a log below build/log,
+# with a sign of life every 20 seconds.  Sets STATUS and LOG.  Returns 0 all the
+# same: in a condition, bash would have COMMAND go on after errors.
+attempt() {
+    local title=$1 start=$SECONDS tick=$SECONDS pid guard
     shift
-    say "$title"
-    ("$@") </dev/null >"$log" 2>&1 &
+    make_build
+    LOG=$BUILD/log/$(tr -cs 'a-zA-Z0-9.\n' - <<<"$title").log
+    STATUS=0
+    rm -f "$LOG"
+    # process groups of their own
+    set -m
+    (set +m -e; "$@") </dev/null >"$LOG" 2>&1 &
     pid=$!
-    while kill -0 "$pid" 2>/dev/null; do
+    end_with_script $pid </dev/null >/dev/null 2>&1 9>&- &
+    guard=$!
+    disown
+    set +m
+    while kill -0 $pid 2>/dev/null; do
         sleep 0.1
         if [ $((SECONDS - tick)) -ge 20 ]; then
             tick=$SECONDS
-            say "    ... $((SECONDS - start)) s"
+            say "    ... $title: $((SECONDS - start)) s"
         fi
     done
-    if ! wait "$pid"; then
-        tail -n 25 "$log" >&2
-        die "failed: $title (the whole log is $log)"
+    wait $pid 2>/dev/null || STATUS=$?
+    kill -- -$guard 2>/dev/null || true
+}
+
+# end_with_script GROUP: however this script ends, no process of GROUP goes on
+# without it, and none keeps the lock.
+end_with_script() {
+    tail --pid=$$ -s 0.2 -f /dev/null
+    kill -- -"$1"
+    sleep 2
+    kill -KILL -- -"$1"
+}
+
+# step TITLE COMMAND...: the same, but exit on failure.
+step() {
+    attempt "$@"
+    [ $STATUS = 0 ] || fail "$1"
+}
+
+# fail TITLE: exit with the end of what the last attempt said, and with what to
+# do about it, if that is known.
+fail() {
+    local advice
+    advice=$(advise)
+    tail -n 25 "$LOG" >&2 || true
+    die "failed: $1${advice:+: $advice} (the whole log is $LOG)"
+}
+
+advise() {
+    if [ "$(df --output=avail "$BUILD" | tail -n 1)" -lt 64 ] ||
+        log_has 'No space left|not have enough free space|quota exceeded'; then
+        echo "the disk is full: make room where $BUILD is, then run this again"
+    elif log_has 'Permission denied'; then
+        echo "not all of $BUILD is yours: remove it, then run this again"
+    elif log_has 'Hash Sum mismatch|unexpected size|not signed|NOSPLIT' ||
+        log_has 'invalid signature|signatures? (were|was|couldn)|BADSIG'; then
+        echo "the mirror sent what Debian did not sign, and it was not used:" \
+            "run this again later, or name another mirror in /etc/apt"
+    elif log_has '^no source of QEMU'; then
+        echo "Debian's archive has no source of that version: upgrade QEMU, or" \
+            "name the directory of its source with --source"
+    elif log_has '404  *Not Found'; then
+        echo "the mirror does not have what its index says: run this again," \
+            "which gets the index anew, or name another mirror in /etc/apt"
+    elif log_has '^E: (Failed to fetch|Unable to fetch|Some index files)'; then
+        echo "Debian's archive was not reached: see to the network, or to the" \
+            "mirror in /etc/apt, then run this again"
+    elif log_has 'Could not get lock|is another process using it'; then
+        echo "another program installs packages: wait for it, then run this again"
+    elif log_has 'dpkg was interrupted'; then
+        echo "run dpkg --configure -a as root, then this again"
     fi
 }
+
+log_has() { grep -a -q -s -E -e "$1" "$LOG"; }
 
 # lock_build: let only one script at a time work below build/.  Scripts called
 # by the one that holds the lock share it.
 lock_build() {
+    local start=$SECONDS status
     [ -z "${VFIO_OPTIMUS_LOCKED:-}" ] || return 0
-    exec 9>"$BUILD/lock"
+    make_build
+    exec 9>>"$BUILD/lock" || die "$BUILD/lock cannot be opened"
     if ! flock --nonblock 9; then
-        say "waiting: another script works in $BUILD"
-        flock 9
+        say "waiting: another script works in $BUILD: $(cat "$BUILD/lock")"
+        until flock --wait 20 9; do
+            status=$?
+            [ $status = 1 ] || die "$BUILD/lock cannot be locked: move the" \
+                "repository to a local disk"
+            say "    ... waiting: $((SECONDS - start)) s"
+        done
     fi
+    printf '%s, process %d\n' "${0##*/}" $$ >"$BUILD/lock" || true
     export VFIO_OPTIMUS_LOCKED=1
 }
 
@@ -60,14 +138,24 @@ need_packages() {
             grep -qx installed || missing+=("$package")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
+    lock_build
     if [ "$(id -u)" != 0 ]; then
-        sudo=(sudo)
         say "installing with sudo: ${missing[*]}"
+        # Here it can ask for a password, and in a step it cannot.
+        sudo --validate || die "not installed: ${missing[*]}: install them as" \
+            "root, then run this again"
+        sudo=(sudo --non-interactive)
     fi
-    step "package lists" "${sudo[@]}" apt-get update
-    step "installing ${missing[*]}" "${sudo[@]}" env \
-        DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y --no-install-recommends "${missing[@]}"
+    step "package lists" system_apt update
+    step "installing ${missing[*]}" system_apt install -y \
+        --no-install-recommends "${missing[@]}"
+}
+
+# What the system's dpkg has begun it is to end, also without the script, whose
+# lock is not the business of a service that is started on the way.
+system_apt() {
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive setsid --wait \
+        apt-get -o DPkg::Lock::Timeout=600 "$@" 9>&-
 }
 
 # What compiles the plugin, and configures QEMU's source for it.
@@ -82,7 +170,7 @@ need_build_packages() {
 APT=$BUILD/apt
 
 apt_private() {
-    local tool=$1
+    local tool=$1 status=0
     shift
     "$tool" -q -o Dir::Etc::SourceList="$APT/sources.list" \
         -o Dir::Etc::SourceParts=/dev/null \
@@ -91,7 +179,10 @@ apt_private() {
         -o Dir::State::Lists="$APT/lists" -o Dir::State::Status="$APT/status" \
         -o Dir::Cache="$APT/cache" -o APT::Sandbox::User= \
         -o APT::Update::Post-Invoke-Success::= -o DPkg::Post-Invoke::= \
-        -o Acquire::Retries=3 -o Acquire::Languages=none "$@"
+        -o Acquire::Retries=3 -o Acquire::Languages=none "$@" || status=$?
+    # perhaps the archive has gone on since
+    [ $status = 0 ] || rm -f "$APT/complete"
+    return $status
 }
 
 # The mirror that this machine already uses for Debian's main archive (or for
@@ -111,11 +202,16 @@ apt_mirror() {
 # apt_lists: write the private configuration and get the indices, unless those
 # of the last 12 hours are there.
 apt_lists() {
-    local key=/usr/share/keyrings/debian-archive-keyring.gpg main security kind
+    local key=/usr/share/keyrings/debian-archive-keyring.gpg main security
     [ -z "$(find "$APT/complete" -mmin -720 2>/dev/null)" ] || return 0
     [ -r $key ] || need_packages debian-archive-keyring
     main=$(apt_mirror)
     security=$(apt_mirror security)
+    step "Debian's package indices" apt_lists_anew
+}
+
+apt_lists_anew() {
+    local kind
     rm -rf "$APT"
     mkdir -p "$APT/lists/partial" "$APT/cache/archives/partial"
     : >"$APT/status"
@@ -133,7 +229,7 @@ apt_lists() {
     done | sort -u >"$APT/sources.list"
     printf 'Package: *\nPin: release n=trixie*\nPin-Priority: 100\n' \
         >"$APT/preferences"
-    step "Debian's package indices" apt_private apt-get update --error-on=any
+    apt_private apt-get update --error-on=any
     touch "$APT/complete"
 }
 
@@ -146,16 +242,16 @@ unpack_packages() {
     shift 2
     [ "$(cat "$root/wanted" 2>/dev/null)" != "$wanted" ] || return 0
     apt_lists
-    step "packages from $suite: $*" unpack_packages_into "$root" "$suite" "$@"
-    printf '%s\n' "$wanted" >"$root/wanted"
+    step "packages from $suite: $*" unpack_packages_into "$root" "$wanted" \
+        "$suite" "$@"
     say "    $(wc -l <"$root/packages") packages in build/root/$name," \
         "checksums in build/root/$name/packages"
 }
 
 unpack_packages_into() {
-    local root=$1 suite=$2 deb
-    shift 2
-    rm -rf "$root" "$root.new" "$root.debs"
+    local root=$1 wanted=$2 suite=$3 deb
+    shift 3
+    rm -rf "$root.new" "$root.debs"
     mkdir -p "$root.new" "$root.debs/partial"
     apt_private apt-get install --yes --download-only --no-install-recommends \
         -o Dir::Cache::Archives="$root.debs" -t "$suite" "$@"
@@ -166,8 +262,18 @@ unpack_packages_into() {
         esac
     done
     (cd "$root.debs" && sha256sum -- *.deb) >"$root.new/packages"
-    mv "$root.new" "$root"
+    printf '%s\n' "$wanted" >"$root.new/wanted"
+    replace "$root.new" "$root"
     rm -rf "$root.debs"
+}
+
+# replace NEW OLD: put the directory NEW in the place of OLD, of which nothing is
+# seen from then on, even if it is not all deleted.
+replace() {
+    rm -rf "$2.old"
+    [ ! -e "$2" ] || mv "$2" "$2.old"
+    mv "$1" "$2"
+    rm -rf "$2.old"
 }
 
 # unpack_tools: iasl, acpiexec and UEFIExtract, for the tests.
@@ -228,7 +334,7 @@ meson_setup() {
 unpack_alone() {
     local root=$1 deb
     shift
-    rm -rf "$root" "$root.new"
+    rm -rf "$root.new"
     mkdir -p "$root.new"
     cd "$root.new" || return
     apt_private apt-get download "$@"
@@ -237,7 +343,7 @@ unpack_alone() {
     done
     sha256sum -- *.deb >packages
     rm -- *.deb
-    mv "$root.new" "$root"
+    replace "$root.new" "$root"
 }
 
 # fetch_source VERSION: Debian's source package of QEMU, below build/qemu.
@@ -257,7 +363,7 @@ fetch_source_into() {
     mkdir -p "$dir.files"
     cd "$dir.files" || return
     if apt_private apt-get source --download-only "qemu=$package"; then
-        dpkg-source --no-check -x ./*.dsc "$dir.new"
+        dpkg-source --no-copy -x ./*.dsc "$dir.new"
     else
         # Debian's archive keeps no old revisions, but the upstream tarball as
         # long as a newer revision needs it.  Debian's patches change no header.
@@ -270,11 +376,20 @@ fetch_source_into() {
     rm -rf "$dir.files"
 }
 
+# source_versions: of the QEMUs whose source Debian's archive has.
+source_versions() {
+    apt_private apt-cache showsrc --only-source qemu |
+        sed -n 's/^Version: //p' | sort -V
+}
+
 # unpack_upstream VERSION DIR: QEMU as it was released, but for the binaries that
 # Debian takes out of the tarball; what the build asks for of those is empty.
 unpack_upstream() {
-    local package=$1 dir=$2 file
-    apt_private apt-get source --download-only --tar-only "qemu=$package" &&
+    local package=$1 dir=$2 file version
+    version=$(source_versions |
+        awk -v upstream="${package%-*}-" 'index($0, upstream) == 1' | tail -n 1)
+    [ -n "$version" ] || { echo "no source of QEMU $package"; return 1; }
+    apt_private apt-get source --download-only --tar-only "qemu=$version" &&
         mkdir "$dir" &&
         tar -xf ./*.orig.tar.xz -C "$dir" --strip-components=1 || return
     grep -o 'edk2-[a-z0-9_-]*\.fd' "$dir/pc-bios/meson.build" |
@@ -299,13 +414,15 @@ base_source() {
     source_dir=${BUILD:?}/qemu/base-$base
     [ ! -e "$source_dir/fetched" ] || return 0
     apt_lists
-    for version in $(apt_private apt-cache showsrc --only-source qemu |
-            sed -n "s/^Version: \(.*:$base\.[0-9.]*+.*\)/\1/p" | sort -rV); do
-        if (step "source of QEMU $version" base_source_into "$version" \
-                "$source_dir"); then
+    for version in $(source_versions | grep ":$base\.[0-9.]*+" | tac); do
+        attempt "source of QEMU $version" base_source_into "$version" \
+            "$source_dir"
+        if [ $STATUS = 0 ]; then
             sed 's/^/    /' "$source_dir/fetched"
             return 0
         fi
+        # A mirror may list what it has no longer.
+        log_has '404  *Not Found' || fail "source of QEMU $version"
     done
     say "QEMU $base is skipped: Debian's archive does not have its source"
     return 1

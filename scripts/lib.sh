@@ -34,7 +34,7 @@ attempt() {
     local title=$1 start=$SECONDS tick=$SECONDS pid guard
     shift
     make_build
-    LOG=$BUILD/log/$(tr -cs 'a-zA-Z0-9.\n' - <<<"$title").log
+    LOG=$BUILD/log/$(tr -cs 'a-zA-Z0-9.\n' - <<<"${title:0:100}").log
     STATUS=0
     rm -f "$LOG"
     # process groups of their own
@@ -81,9 +81,10 @@ fail() {
 }
 
 advise() {
-    if [ "$(df --output=avail "$BUILD" | tail -n 1)" -lt 64 ] ||
-        log_has 'No space left|not have enough free space|quota exceeded'; then
-        echo "the disk is full: make room where $BUILD is, then run this again"
+    if [ "$(df --output=avail "$BUILD" | tail -n 1)" -lt 64 ]; then
+        echo "the disk with $BUILD is full: make room, then run this again"
+    elif log_has 'No space left|not have enough free space|quota exceeded'; then
+        echo "a disk is full: make room, then run this again"
     elif log_has 'Permission denied'; then
         echo "not all of $BUILD is yours: remove it, then run this again"
     elif log_has 'Hash Sum mismatch|unexpected size|not signed|NOSPLIT' ||

@@ -3,19 +3,25 @@
 # goes to standard error, and only results go where it went.
 
 exec 3>&1 1>&2
-TAP_NUMBER=0
+TAP_NUMBER=0 TAP_FAILED=0
 
 # check TITLE COMMAND...: one result, by the command's status
 check() {
     local title=$1 ok=ok
     shift
     TAP_NUMBER=$((TAP_NUMBER + 1))
-    "$@" || ok='not ok'
+    "$@" || { ok='not ok'; TAP_FAILED=$((TAP_FAILED + 1)); }
     printf '%s %d - %s\n' "$ok" $TAP_NUMBER "$title" >&3
 }
 
-# remark TEXT: a line that is no result
-remark() { printf '# %s\n' "$*" >&3; }
+# skip TITLE REASON: one result that there is not
+skip() {
+    TAP_NUMBER=$((TAP_NUMBER + 1))
+    printf 'ok %d - %s # SKIP %s\n' $TAP_NUMBER "$1" "$2" >&3
+}
+
+# remark TEXT: lines that are no result
+remark() { sed 's/^/# /' <<<"$*" >&3; }
 
 # said LOG PATTERN: a line of the log matches the extended regular expression
 said() {
@@ -31,4 +37,8 @@ unsaid() {
     return 1
 }
 
-tap_end() { printf '1..%d\n' $TAP_NUMBER >&3; }
+# tap_end: the plan; fails if a result was bad
+tap_end() {
+    printf '1..%d\n' $TAP_NUMBER >&3
+    [ $TAP_FAILED = 0 ]
+}

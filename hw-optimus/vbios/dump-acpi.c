@@ -60,15 +60,8 @@ static char *ask(const char *command)
             n = 0;
         }
     }
-    if (n < 0) {
-        int error = errno;
-
-        close(fd);
-        errno = error;
-        return NULL;
-    }
-    close(fd);
-    return g_strdup(answer->str);
+    close_keeping_errno(fd);
+    return n < 0 ? NULL : g_strdup(answer->str);
 }
 
 /* "{0x55, 0xaa, ...}"; returns the number of bytes, at most @max. */

@@ -167,6 +167,14 @@ bool write_output(const char *path, bool force, const uint8_t *data,
     return false;
 }
 
+void close_keeping_errno(int fd)
+{
+    int error = errno;
+
+    close(fd);
+    errno = error;
+}
+
 GByteArray *read_file(const char *dir, const char *name)
 {
     g_autofree char *path = g_build_filename(dir, name, NULL);
@@ -182,13 +190,6 @@ GByteArray *read_file(const char *dir, const char *name)
            bytes->len < READ_MAX) {
         g_byte_array_append(bytes, buffer, n);
     }
-    if (n < 0) {
-        int error = errno;
-
-        close(fd);
-        errno = error;
-        return NULL;
-    }
-    close(fd);
-    return g_steal_pointer(&bytes);
+    close_keeping_errno(fd);
+    return n < 0 ? NULL : g_steal_pointer(&bytes);
 }

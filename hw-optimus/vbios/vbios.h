@@ -72,6 +72,9 @@ bool check_output(const char *path, bool force);
 bool write_output(const char *path, bool force, const uint8_t *data,
                   size_t size);
 
+/* close(), but errno stays what it was. */
+void close_keeping_errno(int fd);
+
 /* The bytes of the file @name in @dir, up to 16 MiB, or NULL with errno set. */
 GByteArray *read_file(const char *dir, const char *name);
 

@@ -87,8 +87,8 @@ advise() {
         echo "a disk is full: make room, then run this again"
     elif log_has 'Permission denied'; then
         echo "not all of $BUILD is yours: remove it, then run this again"
-    elif log_has 'Hash Sum mismatch|unexpected size|not signed|NOSPLIT' ||
-        log_has 'invalid signature|signatures? (were|was|couldn)|BADSIG'; then
+    elif log_has 'Hash Sum mismatch|unexpected size|file isn.t valid' ||
+        log_has 'not signed|invalid signature|signatures (were|couldn)'; then
         echo "the mirror sent what Debian did not sign, and it was not used:" \
             "run this again later, or name another mirror in /etc/apt"
     elif log_has '^no source of QEMU'; then
@@ -97,7 +97,7 @@ advise() {
     elif log_has '404  *Not Found'; then
         echo "the mirror does not have what its index says: run this again," \
             "which gets the index anew, or name another mirror in /etc/apt"
-    elif log_has '^E: (Failed to fetch|Unable to fetch|Some index files)'; then
+    elif log_has '^E: (Failed|Unable) to fetch|not have a Release file'; then
         echo "Debian's archive was not reached: see to the network, or to the" \
             "mirror in /etc/apt, then run this again"
     elif log_has 'Could not get lock|is another process using it'; then
@@ -190,8 +190,9 @@ apt_private() {
 # its security updates, with "security").
 apt_mirror() {
     local uri
-    uri=$(apt-get indextargets --format "\$(RELEASE) \$(REPO_URI)" \
-            'Created-By: Packages' | sort -u |
+    # without the indices, which an image of a machine may lack
+    uri=$(apt-get update --print-uris |
+        sed -n "s|^'\(.*/\)dists/\(.*\)/InRelease'.*|\2 \1|p" | sort -u |
         awk -v security="${1:-}" '
             $1 ~ /^(bookworm|trixie|forky|sid|stable|testing|unstable)(-security)?$/ &&
             ($1 ~ /-security$/) == (security != "") { print $2; exit }')
@@ -337,7 +338,7 @@ unpack_alone() {
     shift
     rm -rf "$root.new"
     mkdir -p "$root.new"
-    cd "$root.new" || return
+    cd "$root.new"
     apt_private apt-get download "$@"
     for deb in *.deb; do
         dpkg-deb -x "$deb" .
@@ -362,7 +363,7 @@ fetch_source_into() {
     local package=$1 dir=$2
     rm -rf "$dir" "$dir.new" "$dir.files"
     mkdir -p "$dir.files"
-    cd "$dir.files" || return
+    cd "$dir.files"
     if apt_private apt-get source --download-only "qemu=$package"; then
         dpkg-source --no-copy -x ./*.dsc "$dir.new"
     else
@@ -372,7 +373,7 @@ fetch_source_into() {
         unpack_upstream "$package" "$dir.new"
     fi
     sha256sum -- * >"$dir.new/fetched"
-    cd "$BUILD" || return
+    cd "$BUILD"
     mv "$dir.new" "$dir"
     rm -rf "$dir.files"
 }
@@ -390,9 +391,9 @@ unpack_upstream() {
     version=$(source_versions |
         awk -v upstream="${package%-*}-" 'index($0, upstream) == 1' | tail -n 1)
     [ -n "$version" ] || { echo "no source of QEMU $package"; return 1; }
-    apt_private apt-get source --download-only --tar-only "qemu=$version" &&
-        mkdir "$dir" &&
-        tar -xf ./*.orig.tar.xz -C "$dir" --strip-components=1 || return
+    apt_private apt-get source --download-only --tar-only "qemu=$version"
+    mkdir "$dir"
+    tar -xf ./*.orig.tar.xz -C "$dir" --strip-components=1
     grep -o 'edk2-[a-z0-9_-]*\.fd' "$dir/pc-bios/meson.build" |
         while read -r file; do
             # nothing, compressed by bzip2
@@ -408,8 +409,8 @@ unpack_upstream() {
 }
 
 # base_source BASE: upstream's source of the newest QEMU BASE (10.0) that
-# Debian's archive has.  Leaves the directory in source_dir; fails, with a line
-# that says so, when there is none.
+# Debian's archive has.  Leaves the directory in source_dir, or nothing, with a
+# line that says so, when there is none.
 base_source() {
     local base=$1 version
     source_dir=${BUILD:?}/qemu/base-$base
@@ -425,18 +426,18 @@ base_source() {
         # A mirror may list what it has no longer.
         log_has '404  *Not Found' || fail "source of QEMU $version"
     done
+    source_dir=
     say "QEMU $base is skipped: Debian's archive does not have its source"
-    return 1
 }
 
 base_source_into() {
     local package=$1 dir=$2
     rm -rf "$dir" "$dir.new" "$dir.files"
     mkdir -p "$dir.files"
-    cd "$dir.files" || return
-    unpack_upstream "$package" "$dir.new" || return
-    sha256sum -- * >"$dir.new/fetched" || return
-    cd "$BUILD" || return
+    cd "$dir.files"
+    unpack_upstream "$package" "$dir.new"
+    sha256sum -- * >"$dir.new/fetched"
+    cd "$BUILD"
     mv "$dir.new" "$dir"
     rm -rf "$dir.files"
 }

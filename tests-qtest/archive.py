@@ -1,0 +1,188 @@
+"""A small archive of Debian packages, made and signed here, and a server with
+faults, for the tests of the scripts."""
+
+import hashlib
+import http.server
+import lzma
+import random
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.parse
+from email.utils import formatdate
+
+SUITES = ["bookworm", "bookworm-updates", "bookworm-backports", "trixie", "sid",
+          "bookworm-security", "trixie-security"]
+CONTENT = "usr/share/content"
+
+
+def run(*args, **how):
+    return subprocess.run([*map(str, args)], check=True, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                          **how).stdout
+
+
+class Archive:
+    """In DIR, with the public key in DIR/key."""
+
+    def __init__(self, folder):
+        self.dir = folder
+        self.pool = folder / "pool"
+        self.pool.mkdir()
+        # gpg-agent listens in it, and the name of a socket is short
+        self.gpg = tempfile.TemporaryDirectory(prefix="gpg.")
+        self.key("Test <test@localhost>")
+        (folder / "key").write_bytes(subprocess.check_output(
+            ["gpg", "--homedir", self.gpg.name, "--export"]))
+
+    def key(self, name):
+        run("gpg", "--homedir", self.gpg.name, "--batch", "--passphrase", "",
+            "--quick-generate-key", name)
+
+    def close(self):
+        run("gpgconf", "--homedir", self.gpg.name, "--kill", "gpg-agent")
+        self.gpg.cleanup()
+
+    def package(self, name, version="1", depends=None, size=200000):
+        """A package with a file CONTENT.NAME of SIZE random bytes."""
+        tree = self.dir / "tree"
+        (tree / "DEBIAN").mkdir(parents=True)
+        (tree / "DEBIAN/control").write_text(
+            f"Package: {name}\nVersion: {version}\nArchitecture: amd64\n"
+            + (f"Depends: {depends}\n" if depends else "")
+            + "Maintainer: Test <test@localhost>\nDescription: a test\n")
+        file = tree / f"{CONTENT}.{name}"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(random.Random(name + version).randbytes(size))
+        run("dpkg-deb", "--build", "--root-owner-group", tree, self.pool)
+        shutil.rmtree(tree)
+
+    def source(self, upstream, revision):
+        """A source package of QEMU in name, with a file of random bytes."""
+        tree = self.dir / f"qemu-{upstream}"
+        (tree / "pc-bios").mkdir(parents=True)
+        (tree / "VERSION").write_text(upstream.split("+")[0] + "\n")
+        (tree / "pc-bios/meson.build").write_text("'edk2-x86_64-code.fd'\n")
+        (tree / "content").write_bytes(random.Random(upstream).randbytes(300000))
+        orig = f"qemu_{upstream}.orig.tar.xz"
+        run("tar", "-cJf", orig, tree.name, cwd=self.dir)
+        debian = tree / "debian"
+        (debian / "source").mkdir(parents=True)
+        (debian / "source/format").write_text("3.0 (quilt)\n")
+        (debian / "control").write_text(
+            "Source: qemu\nMaintainer: Test <test@localhost>\n\n"
+            "Package: qemu\nArchitecture: all\nDescription: a test\n")
+        (debian / "changelog").write_text(
+            f"qemu (1:{upstream}-{revision}) sid; urgency=low\n\n  * Test.\n\n"
+            f" -- Test <test@localhost>  {formatdate()}\n")
+        run("dpkg-source", "--build", tree.name, cwd=self.dir)
+        for file in self.dir.glob("qemu_*"):
+            file.rename(self.pool / file.name)
+        shutil.rmtree(tree)
+
+    def publish(self, signer="Test <test@localhost>"):
+        """Make the indices of what is in the pool."""
+        indices = {
+            "main/binary-amd64/Packages":
+                run("dpkg-scanpackages", "--multiversion", "pool", cwd=self.dir),
+            "main/source/Sources": run("dpkg-scansources", "pool", cwd=self.dir),
+        }
+        shutil.rmtree(self.dir / "dists", ignore_errors=True)
+        for suite in SUITES:
+            self.publish_suite(suite, signer, indices)
+
+    def publish_suite(self, suite, signer, indices):
+        top = self.dir / "dists" / suite
+        sums = ""
+        for name, text in indices.items():
+            for data, suffix in ((text.encode(), ""),
+                                 (lzma.compress(text.encode()), ".xz")):
+                path = top / (name + suffix)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+                sums += (f" {hashlib.sha256(data).hexdigest()} {len(data)}"
+                         f" {name}{suffix}\n")
+        run("gpg", "--homedir", self.gpg.name, "--batch", "--local-user", signer,
+            "--clearsign", "--output", top / "InRelease", input=(
+                f"Suite: {suite}\nCodename: {suite}\nComponents: main\n"
+                f"Architectures: amd64\nDate: {formatdate(usegmt=True)}\n"
+                f"SHA256:\n{sums}"))
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        server.requests.append(self.path)
+        fault = server.fault if re.search(server.where, self.path) else None
+        path = server.archive.dir / urllib.parse.unquote(self.path[1:])
+        if not path.is_file() or fault == "missing":
+            self.send_error(404)
+        elif fault == "broken":
+            self.send_error(503)
+        elif fault != "down":
+            self.send_file(path.read_bytes(), fault)
+        self.close_connection = True
+
+    def send_file(self, data, fault):
+        half = len(data) // 2
+        if fault == "portal":
+            data = b"<html>Log in to use this network.</html>"
+        elif fault == "tampered":
+            data = data[:half] + bytes([data[half] ^ 1]) + data[half + 1:]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if fault in ("cut", "stalled"):
+            self.wfile.write(data[:half])
+            self.wfile.flush()
+            # without a word from then on, as if a cable was pulled out
+            self.server.released.wait(20 if fault == "stalled" else 0)
+        else:
+            time.sleep(0.1 if fault == "slow" else 0)
+            self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves ARCHIVE; files whose name matches the expression `where` with a
+    `fault`."""
+
+    daemon_threads = True
+
+    def __init__(self, archive):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.archive = archive
+        self.released = threading.Event()
+        self.heal()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def fail(self, fault, where="."):
+        self.released.clear()
+        self.fault, self.where = fault, where
+
+    def heal(self):
+        self.fault, self.where, self.requests = None, ".", []
+        self.released.set()
+
+    def handle_error(self, *_):
+        """apt went away."""
+
+    def settings(self, folder):
+        """What apt of this machine is to be told by APT_CONFIG."""
+        url = f"http://127.0.0.1:{self.server_port}"
+        (folder / "lists").mkdir()
+        (folder / "sources.list").write_text(
+            f"deb {url} bookworm main\ndeb {url} bookworm-security main\n")
+        (folder / "apt.conf").write_text(
+            f'Dir::Etc::SourceList "{folder}/sources.list";\n'
+            f'Dir::State::Lists "{folder}/lists";\n'
+            'Dir::Etc::SourceParts "/dev/null";\n'
+            'Dir::Etc::Parts "/dev/null";\nDir::Etc::Main "/dev/null";\n'
+            'Acquire::http::Timeout "1";\nAcquire::Retries::Delay "false";\n'
+            'Acquire::http::Proxy "DIRECT";\n')
+        return folder / "apt.conf"

@@ -117,7 +117,7 @@ lock_build() {
     make_build
     exec 9>>"$BUILD/lock" || die "$BUILD/lock cannot be opened"
     if ! flock --nonblock 9; then
-        say "waiting: another script works in $BUILD: $(cat "$BUILD/lock")"
+        say "waiting: another script works in $BUILD ($(cat "$BUILD/lock"))"
         until flock --wait 20 9; do
             status=$?
             [ $status = 1 ] || die "$BUILD/lock cannot be locked: move the" \

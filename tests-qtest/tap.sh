@@ -21,7 +21,7 @@ skip() {
 }
 
 # remark TEXT: lines that are no result
-remark() { sed 's/^/# /' <<<"$*" >&3; }
+remark() { printf '# %s\n' "${*//$'\n'/$'\n# '}" >&3; }
 
 # said LOG PATTERN: a line of the log matches the extended regular expression
 said() {

@@ -27,42 +27,55 @@ make_build() {
     done
 }
 
-# attempt TITLE COMMAND...: run COMMAND with its output in a log below build/log,
-# with a sign of life every 20 seconds.  Sets STATUS and LOG.  Returns 0 all the
-# same: in a condition, bash would have COMMAND go on after errors.
+# tied COMMAND...: run COMMAND, which ends when this script does, however that
+# ends.  Not to be called in a condition, where bash would have a function go on
+# after errors.
+tied() {
+    start_tied "$@"
+    wait_tied
+    return $STATUS
+}
+
+# Two process groups: COMMAND's, and a guard's, which keeps no file open.  A
+# script that is dead but not yet waited for has a /proc directory, and no exe.
+start_tied() {
+    set -m
+    (set +m -e; "$@") </dev/null &
+    TIED=$!
+    # shellcheck disable=SC2016 # not variables of this shell
+    bash -c 'while [ -e "/proc/$1/exe" ]; do sleep 0.5; done
+        kill -- "-$2"; sleep 5; kill -KILL -- "-$2"' guard $$ "$TIED" \
+        </dev/null >/dev/null 2>&1 9>&- &
+    GUARD=$!
+    disown
+    set +m
+}
+
+# Sets STATUS.
+wait_tied() {
+    STATUS=0
+    wait "$TIED" 2>/dev/null || STATUS=$?
+    kill -- -"$GUARD" 2>/dev/null || true
+}
+
+# attempt TITLE COMMAND...: run COMMAND, tied to this script, with its output in
+# a log below build/log and a sign of life every 20 seconds.  Sets STATUS and LOG.
+# Returns 0 all the same, so that no condition is needed.
 attempt() {
-    local title=$1 start=$SECONDS tick=$SECONDS pid guard
+    local title=$1 start=$SECONDS tick=$SECONDS
     shift
     make_build
     LOG=$BUILD/log/$(tr -cs 'a-zA-Z0-9.\n' - <<<"${title:0:100}").log
-    STATUS=0
     rm -f "$LOG"
-    # process groups of their own
-    set -m
-    (set +m -e; "$@") </dev/null >"$LOG" 2>&1 &
-    pid=$!
-    end_with_script $pid </dev/null >/dev/null 2>&1 9>&- &
-    guard=$!
-    disown
-    set +m
-    while kill -0 $pid 2>/dev/null; do
+    start_tied "$@" >"$LOG" 2>&1
+    while kill -0 "$TIED" 2>/dev/null; do
         sleep 0.1
         if [ $((SECONDS - tick)) -ge 20 ]; then
             tick=$SECONDS
             say "    ... $title: $((SECONDS - start)) s"
         fi
     done
-    wait $pid 2>/dev/null || STATUS=$?
-    kill -- -$guard 2>/dev/null || true
-}
-
-# end_with_script GROUP: however this script ends, no process of GROUP goes on
-# without it, and none keeps the lock.
-end_with_script() {
-    tail --pid=$$ -s 0.2 -f /dev/null
-    kill -- -"$1"
-    sleep 2
-    kill -KILL -- -"$1"
+    wait_tied
 }
 
 # step TITLE COMMAND...: the same, but exit on failure.
@@ -167,7 +180,8 @@ need_build_packages() {
 
 # Debian's archive with a state of our own below build/apt: suites that the
 # machine does not use, nothing installed, every file checked by apt against
-# the signed index.
+# the signed index.  Once it is unpacked below build/, it is trusted as the
+# scripts beside it are.
 APT=$BUILD/apt
 
 apt_private() {
@@ -298,14 +312,14 @@ in_root() {
 build_plugin_for() {
     local root=$BUILD/root/$1
     QEMU_LIBRARY_PATH=$(root_libraries "$root") \
-        "$TOP/scripts/build-plugin" "$root/usr/bin/qemu-system-x86_64" |
+        tied "$TOP/scripts/build-plugin" "$root/usr/bin/qemu-system-x86_64" |
         sed -n -e 'w /dev/stderr' -e 's|.* ready: \(.*\)/qemu-optimus$|\1|p'
 }
 
 # built_tree: QEMU from source with the patch series; prints the directory of
 # its qemu-system-x86_64.
 built_tree() {
-    "$TOP/scripts/build-tree" | sed -n -e 'w /dev/stderr' \
+    tied "$TOP/scripts/build-tree" | sed -n -e 'w /dev/stderr' \
         -e 's|.* ready: \(.*\)/qemu-system-x86_64$|\1|p'
 }
 

@@ -34,7 +34,7 @@ tree_prepare() {
     # not to be sent, so that it needs no author
     GIT_CONFIG_COUNT=2 GIT_CONFIG_KEY_0=user.name GIT_CONFIG_VALUE_0=build \
         GIT_CONFIG_KEY_1=user.email GIT_CONFIG_VALUE_1=build@localhost \
-        "$TOP/scripts/mkseries" "$base" "$TREE/series.new"
+        tied "$TOP/scripts/mkseries" "$base" "$TREE/series.new"
     rm -rf "$TREE/series"
     mv "$TREE/series.new" "$TREE/series"
     if [ ! -d "$TREE/git" ]; then

@@ -110,13 +110,15 @@ advise() {
     elif log_has '404  *Not Found'; then
         echo "the mirror does not have what its index says: run this again," \
             "which gets the index anew, or name another mirror in /etc/apt"
-    elif log_has '^E: (Failed|Unable) to fetch|not have a Release file'; then
-        echo "Debian's archive was not reached: see to the network, or to the" \
-            "mirror in /etc/apt, then run this again"
     elif log_has 'Could not get lock|is another process using it'; then
         echo "another program installs packages: wait for it, then run this again"
     elif log_has 'dpkg was interrupted'; then
         echo "run dpkg --configure -a as root, then this again"
+    elif log_has '^[EW]: (Failed|Unable) to fetch|not have a Release file'; then
+        echo "Debian's archive was not reached: see to the network, or to the" \
+            "mirror in /etc/apt, then run this again"
+    elif log_has 'Unable to locate package'; then
+        echo "the mirrors in /etc/apt do not have it: this needs Debian 12"
     fi
 }
 
@@ -160,9 +162,13 @@ need_packages() {
             "root, then run this again"
         sudo=(sudo --non-interactive)
     fi
-    step "package lists" system_apt update
-    step "installing ${missing[*]}" system_apt install -y \
-        --no-install-recommends "${missing[@]}"
+    step "installing ${missing[*]}" install_packages "${missing[@]}"
+}
+
+# Another mirror of the machine's may be out of reach: so what.
+install_packages() {
+    system_apt update || true
+    system_apt install -y --no-install-recommends "$@"
 }
 
 # What the system's dpkg has begun it is to end, also without the script, whose

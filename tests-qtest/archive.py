@@ -46,8 +46,8 @@ class Archive:
         run("gpgconf", "--homedir", self.gpg.name, "--kill", "gpg-agent")
         self.gpg.cleanup()
 
-    def package(self, name, version="1", depends=None, size=200000):
-        """A package with a file CONTENT.NAME of SIZE random bytes."""
+    def package(self, name, version="1", depends=None, postinst=None):
+        """A package with a file CONTENT.NAME of random bytes."""
         tree = self.dir / "tree"
         (tree / "DEBIAN").mkdir(parents=True)
         (tree / "DEBIAN/control").write_text(
@@ -56,7 +56,11 @@ class Archive:
             + "Maintainer: Test <test@localhost>\nDescription: a test\n")
         file = tree / f"{CONTENT}.{name}"
         file.parent.mkdir(parents=True)
-        file.write_bytes(random.Random(name + version).randbytes(size))
+        file.write_bytes(random.Random(name + version).randbytes(200000))
+        if postinst:
+            script = tree / "DEBIAN/postinst"
+            script.write_text(f"#!/bin/sh\nset -e\n{postinst}\n")
+            script.chmod(0o755)
         run("dpkg-deb", "--build", "--root-owner-group", tree, self.pool)
         shutil.rmtree(tree)
 
@@ -139,7 +143,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             self.wfile.write(data[:half])
             self.wfile.flush()
             # without a word from then on, as if a cable was pulled out
-            self.server.released.wait(20 if fault == "stalled" else 0)
+            self.server.released.wait(90 if fault == "stalled" else 0)
         else:
             time.sleep(0.1 if fault == "slow" else 0)
             self.wfile.write(data)
@@ -172,15 +176,22 @@ class Server(http.server.ThreadingHTTPServer):
     def handle_error(self, *_):
         """apt went away."""
 
-    def settings(self, folder):
-        """What apt of this machine is to be told by APT_CONFIG."""
-        url = f"http://127.0.0.1:{self.server_port}"
-        (folder / "lists").mkdir()
+    def settings(self, folder, key):
+        """What apt of this machine is to be told by APT_CONFIG, so that it
+        takes packages from here, and installs them below FOLDER/system."""
+        url = f"[signed-by={key}] http://127.0.0.1:{self.server_port}"
+        system = folder / "system"
+        for name in ("apt/lists/partial", "dpkg/info", "dpkg/updates", "cache"):
+            (system / "var/lib" / name).mkdir(parents=True)
+        (system / "var/lib/dpkg/status").touch()
         (folder / "sources.list").write_text(
             f"deb {url} bookworm main\ndeb {url} bookworm-security main\n")
         (folder / "apt.conf").write_text(
             f'Dir::Etc::SourceList "{folder}/sources.list";\n'
-            f'Dir::State::Lists "{folder}/lists";\n'
+            f'Dir::State "{system}/var/lib/apt";\n'
+            f'Dir::State::Status "{system}/var/lib/dpkg/status";\n'
+            f'Dir::Cache "{system}/var/lib/cache";\nDir::Log "{system}";\n'
+            f'DPkg::Options {{"--root={system}"; "--force-script-chrootless"; }};\n'
             'Dir::Etc::SourceParts "/dev/null";\n'
             'Dir::Etc::Parts "/dev/null";\nDir::Etc::Main "/dev/null";\n'
             'Acquire::http::Timeout "1";\nAcquire::Retries::Delay "false";\n'

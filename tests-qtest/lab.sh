@@ -19,20 +19,26 @@ LAB_OUT=$LAB/$LAB_KERNEL
 LAB_MODULES=("$LAB_ROOT/lib/modules")
 LAB_RETRIES=0
 
+# lab_unpack: the packages that the lab is made of, which others look into too.
+lab_unpack() {
+    local suite=bookworm
+    [ "$LAB_KERNEL" = kernel ] || suite=bookworm-backports
+    unpack_packages qemu-7.2 bookworm qemu-system-x86 seabios ovmf ipxe-qemu
+    unpack_packages qemu-10.0 bookworm-backports qemu-system-x86 seabios \
+        ipxe-qemu
+    unpack_packages "$LAB_KERNEL" $suite linux-image-amd64 \
+        linux-headers-amd64 busybox-static
+}
+
 # lab_prepare [DIR]...: get and build what is missing or out of date.  The DIRs
 # are those of the QEMUs that lab_l1 shall run: an unpacked root or the folder
 # of a qemu-system-x86_64.  Not to be called in a condition, where bash would
 # go on after errors.
 lab_prepare() {
-    local suite=bookworm dir source=$BUILD/root/${LAB_KERNEL/kernel/source}
+    local dir source=$BUILD/root/${LAB_KERNEL/kernel/source}
     local inputs=("$LAB_ROOT/packages" "${BASH_SOURCE[0]}")
     need_packages gcc-12 make libc6-dev pahole xz-utils zstd
-    unpack_packages qemu-7.2 bookworm qemu-system-x86 seabios ovmf ipxe-qemu
-    unpack_packages qemu-10.0 bookworm-backports qemu-system-x86 seabios \
-        ipxe-qemu
-    [ "$LAB_KERNEL" = kernel ] || suite=bookworm-backports
-    unpack_packages "$LAB_KERNEL" $suite linux-image-amd64 \
-        linux-headers-amd64 busybox-static
+    lab_unpack
     mkdir -p "$LAB/run" "$LAB_OUT"
     lab_make "$LAB_OUT/vmlinux" lab_vmlinux "${inputs[@]}"
     lab_make "$LAB_OUT/optimus_guest.ko" lab_module "${inputs[@]}" \
@@ -40,7 +46,7 @@ lab_prepare() {
     lab_make "$LAB_OUT/l2.cpio" lab_l2_cpio "${inputs[@]}" \
         "$LAB_OUT/optimus_guest.ko" "$LAB_SOURCE/l2-init"
     if [ "$LAB_KERNEL" != kernel ]; then
-        unpack_packages "${source##*/}" $suite "linux-${source##*/}"
+        unpack_packages "${source##*/}" bookworm-backports "linux-${source##*/}"
         lab_make "$LAB_OUT/vfio.sums" lab_vfio "${inputs[@]}" \
             "$source/packages"
         inputs+=("$LAB_OUT/vfio.sums")

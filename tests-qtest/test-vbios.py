@@ -71,11 +71,9 @@ def get_packages():
         ["bash", "-c", """
             set -euo pipefail
             . "$0/scripts/lib.sh"
+            . "$0/tests-qtest/lab.sh"
             lock_build
-            unpack_packages qemu-7.2 bookworm qemu-system-x86 seabios ovmf \\
-                ipxe-qemu
-            unpack_packages kernel bookworm linux-image-amd64 \\
-                linux-headers-amd64 busybox-static
+            lab_unpack
             unpack_tools
         """, TOP], check=True, stdout=2)
 

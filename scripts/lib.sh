@@ -80,6 +80,7 @@ attempt() {
 
 # step TITLE COMMAND...: the same, but exit on failure.
 step() {
+    say "$1"
     attempt "$@"
     [ $STATUS = 0 ] || fail "$1"
 }

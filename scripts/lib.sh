@@ -185,13 +185,18 @@ in_root() {
     LD_LIBRARY_PATH=$(root_libraries "$root") "$@"
 }
 
+# built_plugin ARGUMENT...: call build-plugin; prints the plugin's directory.
+built_plugin() {
+    "$TOP/scripts/build-plugin" "$@" |
+        sed -n -e 'w /dev/stderr' -e 's|.* ready: \(.*\)/qemu-optimus$|\1|p'
+}
+
 # build_plugin_for NAME: the plugin for the emulator in build/root/NAME; prints
 # its directory.
 build_plugin_for() {
     local root=$BUILD/root/$1
     QEMU_LIBRARY_PATH=$(root_libraries "$root") \
-        "$TOP/scripts/build-plugin" "$root/usr/bin/qemu-system-x86_64" |
-        sed -n -e 'w /dev/stderr' -e 's|.* ready: \(.*\)/qemu-optimus$|\1|p'
+        built_plugin "$root/usr/bin/qemu-system-x86_64"
 }
 
 # built_tree: QEMU from source with the patch series; prints the directory of

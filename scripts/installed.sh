@@ -7,6 +7,7 @@
 # are being replaced, "journal" beside it has the old lines and the new ones, so
 # that after a crash, too, it is known what is whose.
 
+# shellcheck disable=SC2034 # a suffix, for those who source this
 NEW=.vfio-optimus-new
 
 # set_prefix DIR: sets prefix, manifest, journal and records (what is recorded)
@@ -69,18 +70,21 @@ confirm() {
     esac
 }
 
-# stage_files TREE PLUGIN RENEW: all that is installed, as it is to be below a
-# prefix; PLUGIN is the directory from build-plugin, and RENEW the command that
+# stage_files TREE PLUGIN PREFIX RENEW: all that is to be below PREFIX, in TREE;
+# PLUGIN is the directory from build-plugin, and RENEW the command that
 # qemu-optimus tells the user of after an upgrade of QEMU.
 stage_files() {
-    local tree=$1 plugin=$2 renew=$3 lib=$1/lib/vfio-optimus
+    local tree=$1 plugin=$2 prefix=$3 renew=$4 lib=$1/lib/vfio-optimus wrapper
     rm -rf "$tree"
     mkdir -p "$tree/share/vfio-optimus"
     meson_setup "$BUILD/tools" --prefix=/ --libdir=lib
     "$MESON" compile -C "$BUILD/tools" optimus-vbios
     "$MESON" install -C "$BUILD/tools" --no-rebuild --destdir "$tree"
     "$MESON" install -C "$plugin/meson" --no-rebuild --destdir "$tree"
-    install -m 755 "$plugin/qemu-optimus" "$lib/"
+    wrapper=$(<"$plugin/qemu-optimus")
+    printf '%s\n' "${wrapper//"$plugin"/"$prefix/lib/vfio-optimus"}" \
+        >"$lib/qemu-optimus"
+    chmod 755 "$lib/qemu-optimus"
     ln -s ../lib/vfio-optimus/qemu-optimus "$tree/bin/qemu-optimus"
     printf '%s\n' "$renew" >"$lib/renew"
     # "doctor" alone says too little among all other programs

@@ -76,7 +76,6 @@ confirm() {
 stage_files() {
     local tree=$1 plugin=$2 prefix=$3 renew=$4 lib=$1/lib/vfio-optimus wrapper
     rm -rf "$tree"
-    mkdir -p "$tree/share/vfio-optimus"
     meson_setup "$BUILD/tools" --prefix=/ --libdir=lib
     "$MESON" compile -C "$BUILD/tools" optimus-vbios
     "$MESON" install -C "$BUILD/tools" --no-rebuild --destdir "$tree"
@@ -91,5 +90,5 @@ stage_files() {
     [ ! -e "$TOP/scripts/doctor" ] ||
         install -m 755 "$TOP/scripts/doctor" "$tree/bin/optimus-doctor"
     [ ! -e "$TOP/scripts/guest-check" ] ||
-        install -m 755 "$TOP/scripts/guest-check" "$tree/share/vfio-optimus"
+        install -D -m 755 -t "$tree/share/vfio-optimus" "$TOP/scripts/guest-check"
 }

@@ -6,6 +6,9 @@
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=$TOP/build
 LIBDIR=lib/x86_64-linux-gnu
+# The name of the Ubuntu that this machine runs, or that its system is made from
+UBUNTU=$(sed -n 's/^UBUNTU_CODENAME="\?\([a-z]*\).*/\1/p' /etc/os-release \
+    2>/dev/null || true)
 mkdir -p "$BUILD/log"
 
 say() { printf '[%4d s] %s\n' "$SECONDS" "$*"; }
@@ -72,13 +75,33 @@ need_packages() {
 
 # What compiles the plugin, and configures QEMU's source for it.
 need_build_packages() {
+    if ! command -v dpkg-query >/dev/null; then
+        need_build_tools
+        return
+    fi
     need_packages binutils dpkg-dev gcc libc6-dev libfdt-dev libglib2.0-dev \
-        libpixman-1-dev ninja-build pkg-config python3 python3-venv xz-utils
+        libpixman-1-dev ninja-build pkg-config python3 python3-venv xz-utils \
+        ${UBUNTU:+meson}
 }
 
-# Debian's archive with a state of our own below build/apt: suites that the
-# machine does not use, nothing installed, every file checked by apt against
-# the signed index.
+# The same where packages have other names and are installed otherwise
+need_build_tools() {
+    local missing=() name
+    for name in gcc meson ninja nm pkg-config python3 readelf; do
+        command -v $name >/dev/null || missing+=("$name")
+    done
+    for name in glib-2.0 libfdt pixman-1; do
+        pkg-config --exists $name 2>/dev/null || missing+=("$name (headers)")
+    done
+    [ ${#missing[@]} = 0 ] || die "missing: ${missing[*]}.  On Fedora: dnf" \
+        "install binutils gcc glib2-devel libfdt-devel meson ninja-build" \
+        "pixman-devel pkgconf python3; on Arch: pacman -S --needed base-devel" \
+        "dtc glib2 meson ninja pixman python"
+}
+
+# Debian's archive (on Ubuntu: its own) with a state of our own below build/apt:
+# suites that the machine does not use, nothing installed, every file checked by
+# apt against the signed index.
 APT=$BUILD/apt
 
 apt_private() {
@@ -94,31 +117,54 @@ apt_private() {
         -o Acquire::Retries=3 -o Acquire::Languages=none "$@"
 }
 
-# The mirror that this machine already uses for Debian's main archive (or for
-# its security updates, with "security").
+# The mirror that this machine already uses for the main archive (or for its
+# security updates, with "security").
 apt_mirror() {
-    local uri
+    local uri suites=${UBUNTU:-bookworm|trixie|forky|sid|stable|testing|unstable}
     uri=$(apt-get indextargets --format "\$(RELEASE) \$(REPO_URI)" \
             'Created-By: Packages' | sort -u |
-        awk -v security="${1:-}" '
-            $1 ~ /^(bookworm|trixie|forky|sid|stable|testing|unstable)(-security)?$/ &&
-            ($1 ~ /-security$/) == (security != "") { print $2; exit }')
+        awk -v security="${1:-}" -v suites="^($suites)(-security)?\$" '
+            $1 ~ suites && ($1 ~ /-security$/) == (security != "") {
+                print $2
+                exit
+            }')
     [ -n "$uri" ] || die "apt on this machine knows no${1:+ $1} archive of" \
-        "Debian: add one to /etc/apt/sources.list.d"
+        "${UBUNTU:-Debian}: add one to /etc/apt/sources.list.d"
     printf '%s\n' "$uri"
 }
 
 # apt_lists: write the private configuration and get the indices, unless those
 # of the last 12 hours are there.
 apt_lists() {
-    local key=/usr/share/keyrings/debian-archive-keyring.gpg main security kind
+    local main security
     [ -z "$(find "$APT/complete" -mmin -720 2>/dev/null)" ] || return 0
-    [ -r $key ] || need_packages debian-archive-keyring
+    [ -n "$UBUNTU" ] || need_packages debian-archive-keyring
     main=$(apt_mirror)
     security=$(apt_mirror security)
     rm -rf "$APT"
     mkdir -p "$APT/lists/partial" "$APT/cache/archives/partial"
     : >"$APT/status"
+    apt_sources "$main" "$security" | sort -u >"$APT/sources.list"
+    printf 'Package: *\nPin: release n=trixie*\nPin-Priority: 100\n' \
+        >"$APT/preferences"
+    step "${UBUNTU:-Debian}'s package indices" \
+        apt_private apt-get update --error-on=any
+    touch "$APT/complete"
+}
+
+# apt_sources MAIN SECURITY: the list for these mirrors
+apt_sources() {
+    local main=$1 security=$2 kind
+    local key=/usr/share/keyrings/debian-archive-keyring.gpg
+    if [ -n "$UBUNTU" ]; then
+        key=/usr/share/keyrings/ubuntu-archive-keyring.gpg
+        cat <<-EOF
+		deb-src [signed-by=$key] $main $UBUNTU main universe
+		deb-src [signed-by=$key] $main $UBUNTU-updates main universe
+		deb-src [signed-by=$key] $security $UBUNTU-security main universe
+		EOF
+        return
+    fi
     # Of sid only sources are taken, and a mirror that is behind has them too.
     for kind in deb deb-src; do
         cat <<-EOF
@@ -130,11 +176,7 @@ apt_lists() {
 		$kind [signed-by=$key] $security trixie-security main
 		deb-src [signed-by=$key check-valid-until=no] $main sid main
 		EOF
-    done | sort -u >"$APT/sources.list"
-    printf 'Package: *\nPin: release n=trixie*\nPin-Priority: 100\n' \
-        >"$APT/preferences"
-    step "Debian's package indices" apt_private apt-get update --error-on=any
-    touch "$APT/complete"
+    done
 }
 
 # unpack_packages NAME SUITE PACKAGE...: PACKAGEs of SUITE with all that they
@@ -145,6 +187,7 @@ unpack_packages() {
     local name=$1 suite=$2 root=$BUILD/root/$1 wanted="$*"
     shift 2
     [ "$(cat "$root/wanted" 2>/dev/null)" != "$wanted" ] || return 0
+    [ -z "$UBUNTU" ] || die "this needs packages of Debian's: run it on Debian"
     apt_lists
     step "packages from $suite: $*" unpack_packages_into "$root" "$suite" "$@"
     printf '%s\n' "$wanted" >"$root/wanted"
@@ -207,9 +250,15 @@ built_tree() {
 }
 
 # need_meson: unpack the meson that is new enough for every QEMU, and a printer
-# of test results.  Sets MESON.
+# of test results; but other distributions than Debian have the meson that their
+# QEMU needs.  Sets MESON.
 need_meson() {
     local root=$BUILD/root/meson
+    MESON=$(command -v meson || true)
+    if [ -n "$UBUNTU" ] || ! command -v dpkg-query >/dev/null; then
+        export MESON
+        return
+    fi
     export PYTHONPATH=$root/usr/lib/python3/dist-packages
     export PYTHONDONTWRITEBYTECODE=1
     export MESON=$root/usr/bin/meson

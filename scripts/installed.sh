@@ -90,5 +90,6 @@ stage_files() {
     [ ! -e "$TOP/scripts/doctor" ] ||
         install -m 755 "$TOP/scripts/doctor" "$tree/bin/optimus-doctor"
     [ ! -e "$TOP/scripts/guest-check" ] ||
-        install -D -m 755 -t "$tree/share/vfio-optimus" "$TOP/scripts/guest-check"
+        install -D -m 755 -t "$tree/share/vfio-optimus" \
+            "$TOP/scripts/guest-check"
 }

@@ -90,9 +90,12 @@ need_build_tools() {
     for name in gcc meson ninja nm pkg-config python3 readelf; do
         command -v $name >/dev/null || missing+=("$name")
     done
-    for name in glib-2.0 libfdt pixman-1; do
+    for name in glib-2.0 pixman-1; do
         pkg-config --exists $name 2>/dev/null || missing+=("$name (headers)")
     done
+    # which not everywhere is known to pkg-config
+    gcc -E -include libfdt.h - </dev/null >/dev/null 2>&1 ||
+        missing+=("libfdt (headers)")
     [ ${#missing[@]} = 0 ] || die "missing: ${missing[*]}.  On Fedora: dnf" \
         "install binutils gcc glib2-devel libfdt-devel meson ninja-build" \
         "pixman-devel pkgconf python3; on Arch: pacman -S --needed base-devel" \

@@ -6,6 +6,9 @@
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=$TOP/build
 LIBDIR=lib/x86_64-linux-gnu
+# The name of the Ubuntu that this machine runs, or that its system is made from
+UBUNTU=$(sed -n 's/^UBUNTU_CODENAME="\?\([a-z]*\).*/\1/p' /etc/os-release \
+    2>/dev/null || true)
 
 say() { printf '[%4d s] %s\n' "$SECONDS" "$*"; }
 
@@ -181,14 +184,37 @@ system_apt() {
 
 # What compiles the plugin, and configures QEMU's source for it.
 need_build_packages() {
+    if ! command -v dpkg-query >/dev/null; then
+        need_build_tools
+        return
+    fi
     need_packages binutils dpkg-dev gcc libc6-dev libfdt-dev libglib2.0-dev \
-        libpixman-1-dev ninja-build pkg-config python3 python3-venv xz-utils
+        libpixman-1-dev ninja-build pkg-config python3 python3-venv xz-utils \
+        ${UBUNTU:+meson}
 }
 
-# Debian's archive with a state of our own below build/apt: suites that the
-# machine does not use, nothing installed, every file checked by apt against
-# the signed index.  Once it is unpacked below build/, it is trusted as the
-# scripts beside it are.
+# The same where packages have other names and are installed otherwise
+need_build_tools() {
+    local missing=() name
+    for name in gcc meson ninja nm pkg-config python3 readelf; do
+        command -v $name >/dev/null || missing+=("$name")
+    done
+    for name in glib-2.0 pixman-1; do
+        pkg-config --exists $name 2>/dev/null || missing+=("$name (headers)")
+    done
+    # which not everywhere is known to pkg-config
+    gcc -E -include libfdt.h - </dev/null >/dev/null 2>&1 ||
+        missing+=("libfdt (headers)")
+    [ ${#missing[@]} = 0 ] || die "missing: ${missing[*]}.  On Fedora: dnf" \
+        "install binutils gcc glib2-devel libfdt-devel meson ninja-build" \
+        "pixman-devel pkgconf python3; on Arch: pacman -S --needed base-devel" \
+        "dtc glib2 meson ninja pixman python"
+}
+
+# Debian's archive (on Ubuntu: its own) with a state of our own below build/apt:
+# suites that the machine does not use, nothing installed, every file checked by
+# apt against the signed index.  Once it is unpacked below build/, it is trusted
+# as the scripts beside it are.
 APT=$BUILD/apt
 
 apt_private() {
@@ -207,30 +233,32 @@ apt_private() {
     return $status
 }
 
-# The mirror that this machine already uses for Debian's main archive (or for
-# its security updates, with "security").
+# The mirror that this machine already uses for the main archive (or for its
+# security updates, with "security").
 apt_mirror() {
-    local uri
+    local uri suites=${UBUNTU:-bookworm|trixie|forky|sid|stable|testing|unstable}
     # without the indices, which an image of a machine may lack
     uri=$(apt-get update --print-uris |
         sed -n "s|^'\(.*/\)dists/\(.*\)/InRelease'.*|\2 \1|p" | sort -u |
-        awk -v security="${1:-}" '
-            $1 ~ /^(bookworm|trixie|forky|sid|stable|testing|unstable)(-security)?$/ &&
-            ($1 ~ /-security$/) == (security != "") { print $2; exit }')
+        awk -v security="${1:-}" -v suites="^($suites)(-security)?\$" '
+            $1 ~ suites && ($1 ~ /-security$/) == (security != "") {
+                print $2
+                exit
+            }')
     [ -n "$uri" ] || die "apt on this machine knows no${1:+ $1} archive of" \
-        "Debian: add one to /etc/apt/sources.list.d"
+        "${UBUNTU:-Debian}: add one to /etc/apt/sources.list.d"
     printf '%s\n' "$uri"
 }
 
 # apt_lists: write the private configuration and get the indices, unless those
 # of the last 12 hours are there.
 apt_lists() {
-    local key=/usr/share/keyrings/debian-archive-keyring.gpg main security
+    local main security
     [ -z "$(find "$APT/complete" -mmin -720 2>/dev/null)" ] || return 0
-    [ -r $key ] || need_packages debian-archive-keyring
+    [ -n "$UBUNTU" ] || need_packages debian-archive-keyring
     main=$(apt_mirror)
     security=$(apt_mirror security)
-    step "Debian's package indices" apt_lists_anew
+    step "${UBUNTU:-Debian}'s package indices" apt_lists_anew
 }
 
 apt_lists_anew() {
@@ -238,6 +266,26 @@ apt_lists_anew() {
     rm -rf "$APT"
     mkdir -p "$APT/lists/partial" "$APT/cache/archives/partial"
     : >"$APT/status"
+    apt_sources "$main" "$security" | sort -u >"$APT/sources.list"
+    printf 'Package: *\nPin: release n=trixie*\nPin-Priority: 100\n' \
+        >"$APT/preferences"
+    apt_private apt-get update --error-on=any
+    touch "$APT/complete"
+}
+
+# apt_sources MAIN SECURITY: the list for these mirrors
+apt_sources() {
+    local main=$1 security=$2 kind
+    local key=/usr/share/keyrings/debian-archive-keyring.gpg
+    if [ -n "$UBUNTU" ]; then
+        key=/usr/share/keyrings/ubuntu-archive-keyring.gpg
+        cat <<-EOF
+		deb-src [signed-by=$key] $main $UBUNTU main universe
+		deb-src [signed-by=$key] $main $UBUNTU-updates main universe
+		deb-src [signed-by=$key] $security $UBUNTU-security main universe
+		EOF
+        return
+    fi
     # Of sid only sources are taken, and a mirror that is behind has them too.
     for kind in deb deb-src; do
         cat <<-EOF
@@ -249,11 +297,7 @@ apt_lists_anew() {
 		$kind [signed-by=$key] $security trixie-security main
 		deb-src [signed-by=$key check-valid-until=no] $main sid main
 		EOF
-    done | sort -u >"$APT/sources.list"
-    printf 'Package: *\nPin: release n=trixie*\nPin-Priority: 100\n' \
-        >"$APT/preferences"
-    apt_private apt-get update --error-on=any
-    touch "$APT/complete"
+    done
 }
 
 # unpack_packages NAME SUITE PACKAGE...: PACKAGEs of SUITE with all that they
@@ -264,6 +308,7 @@ unpack_packages() {
     local name=$1 suite=$2 root=$BUILD/root/$1 wanted="$*"
     shift 2
     [ "$(cat "$root/wanted" 2>/dev/null)" != "$wanted" ] || return 0
+    [ -z "$UBUNTU" ] || die "this needs packages of Debian's: run it on Debian"
     apt_lists
     step "packages from $suite: $*" unpack_packages_into "$root" "$wanted" \
         "$suite" "$@"
@@ -314,13 +359,18 @@ in_root() {
     LD_LIBRARY_PATH=$(root_libraries "$root") "$@"
 }
 
+# built_plugin ARGUMENT...: call build-plugin; prints the plugin's directory.
+built_plugin() {
+    tied "$TOP/scripts/build-plugin" "$@" |
+        sed -n -e 'w /dev/stderr' -e 's|.* ready: \(.*\)/qemu-optimus$|\1|p'
+}
+
 # build_plugin_for NAME: the plugin for the emulator in build/root/NAME; prints
 # its directory.
 build_plugin_for() {
     local root=$BUILD/root/$1
     QEMU_LIBRARY_PATH=$(root_libraries "$root") \
-        tied "$TOP/scripts/build-plugin" "$root/usr/bin/qemu-system-x86_64" |
-        sed -n -e 'w /dev/stderr' -e 's|.* ready: \(.*\)/qemu-optimus$|\1|p'
+        built_plugin "$root/usr/bin/qemu-system-x86_64"
 }
 
 # built_tree: QEMU from source with the patch series; prints the directory of
@@ -331,9 +381,15 @@ built_tree() {
 }
 
 # need_meson: unpack the meson that is new enough for every QEMU, and a printer
-# of test results.  Sets MESON.
+# of test results; but other distributions than Debian have the meson that their
+# QEMU needs.  Sets MESON.
 need_meson() {
     local root=$BUILD/root/meson
+    MESON=$(command -v meson || true)
+    if [ -n "$UBUNTU" ] || ! command -v dpkg-query >/dev/null; then
+        export MESON
+        return
+    fi
     export PYTHONPATH=$root/usr/lib/python3/dist-packages
     export PYTHONDONTWRITEBYTECODE=1
     export MESON=$root/usr/bin/meson

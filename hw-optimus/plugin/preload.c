@@ -63,31 +63,52 @@ static int program_build_id(struct dl_phdr_info *info, size_t size, void *hex)
     return 1;
 }
 
+/* The path of a file beside this library */
+static const char *beside(const char *name)
+{
+    static char path[PATH_MAX];
+    const char *slash;
+    Dl_info self;
+
+    if (!dladdr(&vfio_optimus_loaded, &self) ||
+        !(slash = strrchr(self.dli_fname, '/'))) {
+        return name;
+    }
+    snprintf(path, sizeof(path), "%.*s/%s", (int)(slash - self.dli_fname),
+             self.dli_fname, name);
+    return path;
+}
+
+static void refuse(const char *build_id)
+{
+    char command[PATH_MAX] = "scripts/build-plugin QEMU";
+    FILE *file = fopen(beside("renew"), "r");   /* of an installed plugin */
+
+    if (file) {
+        if (fgets(command, sizeof(command), file)) {
+            command[strcspn(command, "\n")] = '\0';
+        }
+        fclose(file);
+    }
+    fprintf(stderr, "vfio-optimus: not loaded: it was built for QEMU "
+            QEMU_VERSION " with build-id " QEMU_BUILD_ID ", and this QEMU has "
+            "%s%s; build it for this one with: %s\n",
+            *build_id ? "build-id " : "no build-id", build_id, command);
+}
+
 __attribute__((constructor)) static void load_device(void)
 {
     char build_id[2 * MAX_ID + 1] = "";
-    char path[PATH_MAX];
-    const char *slash;
-    Dl_info self;
 
     if (!dlsym(RTLD_DEFAULT, "qemu_init") || vfio_optimus_loaded) {
         return;
     }
     dl_iterate_phdr(program_build_id, build_id);
     if (strcmp(build_id, QEMU_BUILD_ID)) {
-        fprintf(stderr, "vfio-optimus: not loaded: it was built for QEMU "
-                QEMU_VERSION " with build-id " QEMU_BUILD_ID ", and this QEMU "
-                "has %s%s; build it for this one with: scripts/build-plugin "
-                "QEMU\n", *build_id ? "build-id " : "no build-id", build_id);
+        refuse(build_id);
         return;
     }
-    if (!dladdr(&vfio_optimus_loaded, &self) ||
-        !(slash = strrchr(self.dli_fname, '/'))) {
-        return;
-    }
-    snprintf(path, sizeof(path), "%.*s/" DEVICE_FILE,
-             (int)(slash - self.dli_fname), self.dli_fname);
-    if (!dlopen(path, RTLD_NOW | RTLD_LOCAL)) {
+    if (!dlopen(beside(DEVICE_FILE), RTLD_NOW | RTLD_LOCAL)) {
         fprintf(stderr, "vfio-optimus: not loaded: %s\n", dlerror());
         return;
     }

@@ -22,12 +22,16 @@ def copy(source, target):
     shutil.copy(source, target)
 
 
-def add_libraries(tree, *files):
-    for file in files:
-        text = subprocess.run(["ldd", file], stdout=subprocess.PIPE,
-                              universal_newlines=True).stdout
-        for path in re.findall(r"(/\S+) \(0x", text):
-            copy(path, tree + path)
+def add_libraries(tree, file, library_path=None):
+    """Static programs and modules have none."""
+    environment = dict(os.environ)
+    if library_path:
+        environment["LD_LIBRARY_PATH"] = library_path
+    text = subprocess.run(["ldd", file], stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, env=environment,
+                          universal_newlines=True).stdout
+    for path in re.findall(r"(/\S+) \(0x", text):
+        copy(path, tree + path)
 
 
 def add_program(tree, path):
@@ -40,7 +44,8 @@ def add_python(tree):
     copy(os.path.realpath(sys.executable), f"{tree}/usr/bin/python3")
     shutil.copytree(library, tree + library,
                     ignore=shutil.ignore_patterns(*UNWANTED))
-    add_libraries(tree, sys.executable, *glob.glob(library + "/lib-dynload/*"))
+    for file in sys.executable, *glob.glob(library + "/lib-dynload/*"):
+        add_libraries(tree, file)
 
 
 def main():

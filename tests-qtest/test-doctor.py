@@ -1,9 +1,11 @@
 #!/usr/bin/python3
-"""scripts/doctor in machines made here: test-doctor.py VBIOS PLUGIN OTHER
+"""scripts/doctor and scripts/guest-check in machines made here:
+
+    test-doctor.py VBIOS PLUGIN OTHER
 
 with optimus-vbios and the directories of the plugins for two QEMUs.  Each
 machine is a tree of files like that of a real one, with /sys, /proc and /dev,
-into which the doctor is sent with chroot: it has no switch for tests."""
+into which they are sent with chroot: they have no switch for tests."""
 
 import glob
 import hashlib
@@ -18,10 +20,9 @@ import unittest
 
 import program_tree
 import vbios
-from machine import tap_main
+from machine import Machine, tap_main
 
 TOP = os.path.normpath(os.path.join(os.path.dirname(__file__), ".."))
-VFIO = "../../../../bus/pci/drivers/vfio-pci"
 BDF = "0000:01:00.0"
 CARD = "/sys/devices/pci0000:00/0000:00:01.0/" + BDF
 
@@ -139,7 +140,7 @@ class DoctorTest(unittest.TestCase):
         cls.folder.cleanup()
 
     def setUp(self):
-        for name in ("sys", "proc", "dev", "etc", "home", "opt"):
+        for name in ("sys", "proc", "dev", "etc", "home"):
             shutil.rmtree(f"{self.tree}/{name}", ignore_errors=True)
             os.mkdir(f"{self.tree}/{name}")
 
@@ -319,58 +320,76 @@ class MachineTest(DoctorTest):
 class QEMUTest(DoctorTest):
     """The real QEMU and the real plugins."""
 
+    def setUp(self):
+        super().setUp()
+        shutil.rmtree(self.tree + PLUGIN, ignore_errors=True)
+        self.path = f"{PLUGIN}:/usr/bin"
+
     def add_qemu(self, plugin):
-        """The wrapper for PLUGIN's QEMU in /opt, and all that it needs."""
+        """PLUGIN's QEMU and its wrapper, which preloads the plugin at the place
+        where that is; there are the files of this plugin."""
         with open(f"{PLUGIN}/qemu-optimus") as file:
             wrapper = file.read()
         qemu, = re.findall(r"'(/\S*/qemu-system-x86_64)'", wrapper)
         library_path = re.findall(r"LD_LIBRARY_PATH='(.*?)'", wrapper)
-        os.environ["LD_LIBRARY_PATH"] = "".join(library_path)
-        try:
-            program_tree.add_libraries(self.tree, qemu)
-        finally:
-            del os.environ["LD_LIBRARY_PATH"]
+        program_tree.add_libraries(self.tree, qemu, *library_path)
         program_tree.copy(qemu, self.tree + qemu)
         program_tree.copy(f"{PLUGIN}/qemu-optimus",
-                          f"{self.tree}/opt/qemu-optimus")
+                          f"{self.tree}{PLUGIN}/qemu-optimus")
         for file in glob.glob(f"{plugin}/*.so"):
-            program_tree.copy(file, f"{self.tree}/opt/{os.path.basename(file)}")
-        return qemu
+            program_tree.copy(file, f"{self.tree}{PLUGIN}/"
+                                    f"{os.path.basename(file)}")
 
     def test_fine(self):
         """All is well: nothing but "ok", and status 0."""
         self.add_qemu(PLUGIN)
-        rom = self.tree + "/home/vbios.rom"
-        with open(rom, "wb") as file:
-            file.write(vbios.make())
-        rows = self.rows(intel_laptop(), "--rom", "/home/vbios.rom",
-                         path="/opt:/usr/bin")
+        tree = intel_laptop()
+        tree["/home/vbios.rom"] = vbios.make()
+        rows = self.rows(tree, "--rom", "/home/vbios.rom", path=self.path)
         self.assertEqual({row["status"] for row in rows}, {"ok"}, rows)
         self.assertEqual([row["mend"] for row in rows], [None] * len(rows))
         row, = [row for row in rows if row["check"] == "qemu"]
-        self.assertRegex(row["text"], "^/opt/qemu-optimus: QEMU emulator version")
+        self.assertRegex(row["text"], "^" + re.escape(PLUGIN) +
+                         "/qemu-optimus: QEMU emulator version [0-9]")
 
     def test_other_build(self):
         self.add_qemu(OTHER)
         self.check_row(intel_laptop(), "qemu", "problem",
                        "not loaded: it was built for QEMU .* build-id",
-                       "scripts/install", path="/opt:/usr/bin")
+                       "^sudo scripts/install$", path=self.path)
+
+    def test_renewal(self):
+        """The command that scripts/install left."""
+        self.add_qemu(OTHER)
+        tree = intel_laptop()
+        tree["/usr/lib/vfio-optimus/renew"] = "sudo /src/scripts/install"
+        self.check_row(tree, "qemu", "problem", "not loaded",
+                       "^sudo /src/scripts/install$", path=self.path)
+        os.unlink(self.tree + "/usr/lib/vfio-optimus/renew")
 
     def test_no_plugin(self):
         self.add_qemu(PLUGIN)
-        os.rename(f"{self.tree}/opt/qemu-optimus",
-                  f"{self.tree}/opt/qemu-system-x86_64")
-        os.unlink(f"{self.tree}/opt/vfio-optimus-preload.so")
+        os.rename(f"{self.tree}{PLUGIN}/qemu-optimus",
+                  f"{self.tree}{PLUGIN}/qemu-system-x86_64")
+        os.unlink(f"{self.tree}{PLUGIN}/vfio-optimus-preload.so")
         self.check_row(intel_laptop(), "qemu", "problem",
                        "has no device vfio-optimus", "scripts/install",
-                       path="/opt:/usr/bin")
+                       path=self.path)
 
     def test_half_a_plugin(self):
         self.add_qemu(PLUGIN)
-        os.unlink(f"{self.tree}/opt/vfio-optimus.so")
+        os.unlink(f"{self.tree}{PLUGIN}/vfio-optimus.so")
         self.check_row(intel_laptop(), "qemu", "problem",
                        "not loaded: .*vfio-optimus.so", "scripts/install",
-                       path="/opt:/usr/bin")
+                       path=self.path)
+
+    def test_does_not_run(self):
+        self.add_qemu(PLUGIN)
+        for library in glob.glob(self.tree + "/**/libpixman*", recursive=True):
+            os.unlink(library)
+        self.check_row(intel_laptop(), "qemu", "problem",
+                       "does not run: .*libpixman", "scripts/install",
+                       path=self.path)
 
     def test_no_qemu(self):
         self.check_row(intel_laptop(), "qemu", "problem", "no qemu-system-x86_64",
@@ -676,6 +695,214 @@ class CommandTest(DoctorTest):
             r"O_WRONLY|O_RDWR|O_CREAT| (mkdir|unlink|rename|chmod|kill|mount|"
             r"symlink|init_module|finit_module|mknod|link)(at)?2?\(", line)]
         self.assertEqual(writing, [])
+
+
+def method(path, name=b"_ROM"):
+    """An SSDT with a method in a scope, as people write them by hand."""
+    body = b"\x14\x09" + name + b"\x02\xa4\x00"
+    names = path.encode().split(b".")
+    body = b"\x5c\x2f" + bytes([len(names)]) + b"".join(names) + body
+    return bytes(36) + b"\x10" + bytes([len(body) + 1]) + body
+
+
+class GuestTest(DoctorTest):
+    """The guest's check, with busybox."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.tree = os.path.join(cls.folder.name, "tree")
+        cls.add_programs()
+        os.symlink("usr/bin", cls.tree + "/bin")
+        program_tree.copy(f"{TOP}/scripts/guest-check",
+                          f"{cls.tree}/usr/bin/guest-check")
+        with open(f"{cls.tree}/usr/bin/dmesg", "w") as file:
+            file.write("#!/bin/sh\nexec cat /home/dmesg\n")
+        os.chmod(file.name, 0o755)
+        rom = os.path.join(cls.folder.name, "rom")
+        with open(rom, "wb") as file:
+            file.write(vbios.make())
+        # the firmware's table of a guest with the device behind a root port
+        with Machine(f"{PLUGIN}/qemu-test-optimus", "-M", "q35", "-device",
+                     "pcie-root-port,id=rp,addr=3", "-device",
+                     f"vfio-optimus,bus=rp,romfile={rom}", "-device",
+                     "bochs-display,addr=4") as machine:
+            cls.dsdt = machine.dsdt()
+
+    @classmethod
+    def add_programs(cls):
+        program_tree.add_program(cls.tree, f"{TOP}/build/root/kernel/bin/busybox")
+        for name in "sh", "od", "awk", "sed", "grep", "tail", "cat", "readlink":
+            os.symlink("busybox", f"{cls.tree}/usr/bin/{name}")
+
+    def guest(self, log="", path=r"\_SB_.PCI0.S18_.S00_", sub="17aa:3978",
+              ids="10de:139b", driver=None, **files):
+        device = "/sys/devices/pci0000:00/0000:00:03.0/" + BDF
+        tree = pci(device, ids, "030200", None, driver, sub)
+        tree["/sys/firmware/acpi/tables/DSDT"] = self.dsdt
+        tree["/dev/null"] = Device("all")
+        if path:
+            tree[f"{device}/firmware_node/path"] = path
+        if log is not None:
+            tree["/home/dmesg"] = log
+        tree.update(files)
+        return tree
+
+    def run_check(self, tree, *args):
+        self.make(tree)
+        me = [] if not os.getuid() else ["unshare", "--map-root-user"]
+        return subprocess.run(
+            [*me, "setpriv", "--bounding-set=-dac_override,-dac_read_search",
+             "chroot", self.tree, "/usr/bin/guest-check", *args],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
+
+    def check_line(self, tree, check, status, text, *args):
+        done = self.run_check(tree, *args)
+        self.assertEqual(done.stderr, "")
+        line, = re.findall(rf"(?m)^\w+ +{check} .*$", done.stdout)
+        self.assertRegex(line, rf"^{status} +{check} +{text}")
+        # what is not ok has what mends it
+        if status != "ok":
+            self.assertRegex(done.stdout,
+                             re.escape(line) + r"\n +mend: \S")
+        statuses = re.findall(r"(?m)^(ok|warning|problem) ", done.stdout)
+        self.assertEqual(done.returncode, 3 if "problem" in statuses else
+                         2 if "warning" in statuses else 0)
+
+    TAKEN = f"[    4.100000] nouveau {BDF}: bios: using image from ACPI"
+
+    def test_fine(self):
+        done = self.run_check(self.guest(self.TAKEN))
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(re.findall(r"(?m)^(\w+) +(\w+) ", done.stdout), [
+            ("ok", "method"), ("ok", "ids"), ("ok", "vbios")])
+
+    def test_method(self):
+        for path in r"\_SB_.PCI0.S18_.S00_", r"\_SB.PCI0.S18.S00":
+            self.setUp()
+            self.check_line(self.guest(path=path), "method", "ok",
+                            re.escape(path) + "._ROM is in the DSDT")
+
+    def test_method_elsewhere(self):
+        """It is the device's own, or none: not that of another one."""
+        for path in (r"\_SB_.PCI0.S20_", r"\_SB_.PCI0.S18_", r"\_SB_.PCI0.S00_",
+                     r"\_SB_.PCI0"):
+            self.setUp()
+            self.check_line(self.guest(path=path), "method", "problem",
+                            re.escape(path) + " has no _ROM")
+
+    def test_method_in_ssdt(self):
+        tree = self.guest(path=r"\_SB_.PCI0.S20_")
+        tree["/sys/firmware/acpi/tables/SSDT"] = method("_SB_.PCI0.S20_",
+                                                        b"_ON_")
+        tree["/sys/firmware/acpi/tables/SSDT2"] = method("_SB_.PCI0.S20_")
+        self.check_line(tree, "method", "ok", ".*is in the SSDT2")
+
+    def test_no_node(self):
+        self.check_line(self.guest(path=None), "method", "problem",
+                        "the device has no ACPI node")
+
+    def test_tables_denied(self):
+        tree = self.guest()
+        tree["/sys/firmware/acpi/tables/DSDT"] = Device("none")
+        self.check_line(tree, "method", "warning", "the ACPI tables cannot be")
+
+    def test_ids(self):
+        self.check_line(self.guest(), "ids", "ok", "subsystem 17aa:3978")
+
+    def test_ids_lost(self):
+        for sub in "0000:0000", "17aa:0000", "ffff:ffff":
+            self.setUp()
+            self.check_line(self.guest(sub=sub), "ids", "problem",
+                            f"subsystem {sub}: the card has lost them")
+
+    def test_ids_of_qemu(self):
+        self.check_line(self.guest(sub="1af4:1100"), "ids", "problem",
+                        "subsystem 1af4:1100: QEMU's own")
+
+    def test_log(self):
+        for log, status, text in (
+                (self.TAKEN, "ok", "nouveau .*using image from ACPI"),
+                (self.TAKEN.replace("ACPI", "PROM"), "warning",
+                 ".*image from PROM: not from _ROM"),
+                (f"[4.1] nouveau {BDF}: bios: version 82.07.87.00.01", "ok",
+                 ".*version 82.07.87"),
+                (f"[4.1] nouveau {BDF}: bios: unable to locate usable image",
+                 "problem", ".*unable to locate"),
+                ("[4.1] NVRM: failed to copy vbios to system memory.\n"
+                 "[4.2] NVRM: GPU 0000:01:00.0: RmInitAdapter failed! "
+                 "(0x30:0xffff:650)", "problem", "NVRM: failed to copy vbios"),
+                ("[4.1] NVRM: Invalid _ROM data", "problem",
+                 "NVRM: Invalid _ROM data"),
+                ("[4.2] NVRM: GPU 0000:01:00.0: RmInitAdapter failed! "
+                 "(0x26:0xffff:1290)", "problem", "NVRM.*RmInitAdapter failed"),
+                # of another card, or only spoken of
+                ("[4.1] nouveau 0000:02:00.0: bios: using image from ACPI\n"
+                 f"[4.2] lab: nouveau {BDF}: bios: using image from ACPI",
+                 "warning", "no driver has the device"),
+                (None, "warning", "the kernel's log cannot be read")):
+            with self.subTest(log):
+                self.setUp()
+                self.check_line(self.guest(log), "vbios", status, text)
+
+    def test_drivers(self):
+        self.check_line(self.guest(driver="nouveau"), "vbios", "warning",
+                        "nouveau has the device, and says nothing")
+
+    def nvidia(self, version):
+        return {f"/proc/driver/nvidia/gpus/{BDF}/information":
+                f"Model: \t\t Unknown\nVideo BIOS: \t {version}\n"}
+
+    def test_nvidia(self):
+        self.check_line(self.guest(driver="nvidia", **self.nvidia(
+            "82.07.87.00.01")), "vbios", "ok", "nvidia has version 82.07.87.00.01")
+
+    def test_nvidia_without(self):
+        self.check_line(self.guest(driver="nvidia", **self.nvidia(
+            "??.??.??.??.??")), "vbios", "warning", "nvidia has the device")
+
+    def test_debugfs(self):
+        debug = "/sys/kernel/debug/dri/0"
+        self.check_line(self.guest(driver="nouveau", **{
+            f"{debug}/name": f"nouveau dev={BDF} unique={BDF}",
+            f"{debug}/vbios.rom": vbios.make()}), "vbios", "ok",
+            f"nouveau has it: {debug}/vbios.rom")
+
+    def test_no_card(self):
+        done = self.run_check(self.guest(ids="1234:1111"))
+        self.assertEqual((done.returncode, done.stderr), (3, ""))
+        self.assertRegex(done.stdout, "^problem +card +this guest has no display")
+
+    def test_named(self):
+        for bdf in BDF, "01:00.0":
+            self.setUp()
+            self.check_line(self.guest(ids="1234:1111"), "ids", "ok", "", bdf)
+
+    def test_wrong(self):
+        for args, message in ((["05:00.0"], "this guest has no device at 05:00.0"),
+                              (["--jso"], "unknown option --jso; see --help")):
+            self.setUp()
+            done = self.run_check(self.guest(), *args)
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertRegex(done.stderr, f"^guest-check: {message}.*\n$")
+
+    def test_help(self):
+        done = self.run_check({}, "--help")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("Exit status: 0", done.stdout)
+
+
+class GuestDebianTest(GuestTest):
+    """With dash, mawk and GNU's tools, or what else this machine has."""
+
+    @classmethod
+    def add_programs(cls):
+        for name in "sh", "od", "awk", "sed", "grep", "tail", "cat", "readlink":
+            path = os.path.realpath(shutil.which(name))
+            program_tree.add_program(cls.tree, path)
+            if os.path.basename(path) != name:
+                os.symlink(os.path.basename(path), f"{cls.tree}/usr/bin/{name}")
 
 
 if __name__ == "__main__":

@@ -292,10 +292,13 @@ class MachineTest(DoctorTest):
                        "/etc/apparmor.d/local/abstractions/libvirt-qemu")
 
     def test_apparmor_with_rules(self):
-        tree = self.apparmor()
-        tree["/etc/apparmor.d/local/abstractions/libvirt-qemu"] = \
-            "/usr/lib/vfio-optimus/** mr,"
-        self.check_row(tree, "libvirt", "ok", "AppArmor")
+        for file in ("local/abstractions/libvirt-qemu",
+                     "abstractions/libvirt-qemu.d/vfio-optimus"):
+            self.setUp()
+            tree = self.apparmor()
+            tree["/etc/apparmor.d/" + file] = "/usr/lib/vfio-optimus/** mr,"
+            self.check_row(tree, "libvirt", "ok",
+                           f"AppArmor is on, with rules in /etc/apparmor.d/{file}")
 
     def test_selinux(self):
         tree = intel_laptop()
@@ -303,6 +306,21 @@ class MachineTest(DoctorTest):
         tree["/sys/fs/selinux/enforce"] = "1"
         self.check_row(tree, "libvirt", "warning", "label is none",
                        "semanage .*qemu_exec_t .*/usr/bin/qemu-optimus.*restorecon")
+
+    def test_selinux_labelled(self):
+        tree = intel_laptop()
+        tree["/etc/libvirt/libvirtd.conf"] = ""
+        tree["/sys/fs/selinux/enforce"] = "1"
+        wrapper = self.tree + "/usr/bin/qemu-optimus"
+        program_tree.copy("/bin/true", wrapper)
+        self.addCleanup(os.unlink, wrapper)
+        try:
+            os.setxattr(wrapper, "security.selinux",
+                        b"system_u:object_r:qemu_exec_t:s0\0")
+        except OSError as error:
+            self.skipTest(f"no label can be set here: {error}")
+        self.check_row(tree, "libvirt", "ok",
+                       "SELinux is on, /usr/bin/qemu-optimus is labelled")
 
     def test_battery(self):
         tree = intel_laptop()
@@ -699,7 +717,8 @@ class CommandTest(DoctorTest):
 
 def method(path, name=b"_ROM"):
     """An SSDT with a method in a scope, as people write them by hand."""
-    body = b"\x14\x09" + name + b"\x02\xa4\x00"
+    # what looks like the start of a long scope
+    body = b"\x10\x3fJUNK" + b"\x14\x09" + name + b"\x02\xa4\x00"
     names = path.encode().split(b".")
     body = b"\x5c\x2f" + bytes([len(names)]) + b"".join(names) + body
     return bytes(36) + b"\x10" + bytes([len(body) + 1]) + body

@@ -882,11 +882,14 @@ class GuestTest(DoctorTest):
             "??.??.??.??.??")), "vbios", "warning", "nvidia has the device")
 
     def test_debugfs(self):
-        debug = "/sys/kernel/debug/dri/0"
+        debug = "/sys/kernel/debug/dri"
+        other = "0000:02:00.0"
         self.check_line(self.guest(driver="nouveau", **{
-            f"{debug}/name": f"nouveau dev={BDF} unique={BDF}",
-            f"{debug}/vbios.rom": vbios.make()}), "vbios", "ok",
-            f"nouveau has it: {debug}/vbios.rom")
+            f"{debug}/0/name": f"nouveau dev={other} unique={other}",
+            f"{debug}/0/vbios.rom": vbios.make(),
+            f"{debug}/1/name": f"nouveau dev={BDF} unique={BDF}",
+            f"{debug}/1/vbios.rom": vbios.make()}), "vbios", "ok",
+            f"nouveau has it: {debug}/1/vbios.rom")
 
     def test_no_card(self):
         done = self.run_check(self.guest(ids="1234:1111"))

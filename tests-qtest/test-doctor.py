@@ -304,7 +304,7 @@ class MachineTest(DoctorTest):
         tree = intel_laptop()
         tree["/etc/libvirt/libvirtd.conf"] = ""
         tree["/sys/fs/selinux/enforce"] = "1"
-        self.check_row(tree, "libvirt", "warning", "label is none",
+        self.check_row(tree, "libvirt", "warning", "qemu-optimus is none, not qemu_exec_t",
                        "semanage .*qemu_exec_t .*/usr/bin/qemu-optimus.*restorecon")
 
     def test_selinux_labelled(self):

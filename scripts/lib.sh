@@ -262,7 +262,6 @@ apt_lists() {
 }
 
 apt_lists_anew() {
-    local kind
     rm -rf "$APT"
     mkdir -p "$APT/lists/partial" "$APT/cache/archives/partial"
     : >"$APT/status"

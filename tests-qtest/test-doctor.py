@@ -1,0 +1,932 @@
+#!/usr/bin/python3
+"""scripts/doctor and scripts/guest-check in machines made here:
+
+    test-doctor.py VBIOS PLUGIN OTHER
+
+with optimus-vbios and the directories of the plugins for two QEMUs.  Each
+machine is a tree of files like that of a real one, with /sys, /proc and /dev,
+into which they are sent with chroot: they have no switch for tests."""
+
+import glob
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import program_tree
+import vbios
+from machine import Machine, tap_main
+
+TOP = os.path.normpath(os.path.join(os.path.dirname(__file__), ".."))
+BDF = "0000:01:00.0"
+CARD = "/sys/devices/pci0000:00/0000:00:01.0/" + BDF
+
+
+class Link(str):
+    """What a symbolic link points to."""
+
+
+class Device(str):
+    """A device file; a plain file will do.  Its text is who may use it."""
+
+
+def pci(path, ids, pci_class, group, driver=None, sub="17aa:3978", own=None,
+        **files):
+    """A device in sysfs.  SUB is what the kernel knows of the subsystem IDs,
+    OWN what is in config space."""
+    bdf = os.path.basename(path)
+    words = [int(word, 16) for word in ids.split(":") + (own or sub).split(":")]
+    config = bytearray(256)
+    for at, word in zip((0, 2, 0x2c, 0x2e), words):
+        config[at:at + 2] = word.to_bytes(2, "little")
+    tree = {
+        f"/sys/bus/pci/devices/{bdf}": Link("../../../" + path[len("/sys/"):]),
+        f"{path}/vendor": "0x" + ids[:4],
+        f"{path}/device": "0x" + ids[5:],
+        f"{path}/class": "0x" + pci_class,
+        f"{path}/subsystem_vendor": "0x" + sub[:4],
+        f"{path}/subsystem_device": "0x" + sub[5:],
+        f"{path}/config": bytes(config),
+        f"{path}/reset_method": "bus",
+    }
+    if group is not None:
+        groups = "/sys/kernel/iommu_groups"
+        tree[f"{path}/iommu_group"] = Link(f"{groups}/{group}")
+        tree[f"{groups}/{group}/devices/{bdf}"] = Link(path)
+    if driver:
+        tree[f"{path}/driver"] = Link(f"/sys/bus/pci/drivers/{driver}")
+    tree.update({f"{path}/{name}": value for name, value in files.items()})
+    return tree
+
+
+def intel_laptop():
+    """Muxless, with all that is needed: the card is on vfio-pci, and shares its
+    group with the root port, as is usual."""
+    return {
+        "/proc/cpuinfo": "flags\t\t: fpu vme vmx sse\n",
+        "/proc/cmdline": "root=/dev/sda1 intel_iommu=on",
+        "/proc/self/limits": "Max locked memory         unlimited            "
+                             "unlimited            bytes",
+        "/proc/self/status": "Name:\tdoctor\nCapEff:\t0000000000000000\n",
+        "/proc/1/comm": "init\n",
+        "/proc/1/fd/0": Link("/dev/null"),
+        "/sys/firmware/acpi/tables/DMAR": "",
+        "/etc/group": "kvm:x:0:\n",
+        "/dev/null": Device("all"),
+        "/dev/kvm": Device("all"),
+        "/dev/vfio/vfio": Device("all"),
+        "/dev/vfio/1": Device("all"),
+        **pci("/sys/devices/pci0000:00/0000:00:01.0", "8086:1901", "060400", 1,
+              "pcieport"),
+        **pci("/sys/devices/pci0000:00/0000:00:02.0", "8086:191b", "030000", 0,
+              "i915"),
+        **pci(CARD, "10de:139b", "030200", 1, "vfio-pci"),
+    }
+
+
+AUDIO = CARD[:-1] + "1"
+
+
+def amd_laptop():
+    """The host's drivers have the card, which is of class 0300 and has a
+    second function, and a desktop uses it."""
+    tree = intel_laptop()
+    del tree["/sys/firmware/acpi/tables/DMAR"], tree["/dev/vfio/1"]
+    tree.update({
+        "/proc/cpuinfo": "flags\t\t: fpu svm sse\n",
+        "/sys/firmware/acpi/tables/IVRS": "",
+        **pci(CARD, "10de:1f99", "030000", 12, "nouveau"),
+        **pci(AUDIO, "10de:10fa", "040300", 12, "snd_hda_intel"),
+        CARD + "/drm/card1/dev": "226:1",
+        "/proc/812/comm": "Xorg\n",
+        "/proc/812/fd/14": Link("/dev/dri/card1"),
+    })
+    return tree
+
+
+def no_iommu(tree):
+    return {path: value for path, value in tree.items()
+            if "iommu_group" not in path}
+
+
+def two_cards():
+    tree = intel_laptop()
+    tree.update(pci("/sys/devices/pci0000:00/0000:02:00.0", "10de:1c8d",
+                    "030200", 2, "vfio-pci"))
+    return tree
+
+
+class DoctorTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.tree = os.path.join(cls.folder.name, "tree")
+        os.makedirs(cls.tree + "/usr/bin")
+        os.symlink("usr/bin", cls.tree + "/bin")
+        program_tree.add_python(cls.tree)
+        program_tree.add_program(cls.tree, VBIOS)
+        program_tree.copy(f"{TOP}/scripts/doctor", f"{cls.tree}/usr/bin/doctor")
+        # for the wrapper
+        for program in ("/bin/sh", "/usr/bin/readlink", "/usr/bin/dirname"):
+            program_tree.add_program(cls.tree, program)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def setUp(self):
+        for name in ("sys", "proc", "dev", "etc", "home"):
+            shutil.rmtree(f"{self.tree}/{name}", ignore_errors=True)
+            os.mkdir(f"{self.tree}/{name}")
+
+    def make(self, tree):
+        for path, value in tree.items():
+            path = self.tree + path
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            if isinstance(value, Link):
+                os.symlink(value, path)
+                continue
+            with open(path, "wb") as file:
+                file.write(value if isinstance(value, bytes)
+                           else value.encode() + b"\n")
+            if value == Device("none"):
+                os.chmod(path, 0)
+
+    def run_doctor(self, tree, *args, path="/usr/bin", trace=()):
+        """Without the privileges that root has over files."""
+        self.make(tree)
+        me = [] if not os.getuid() else ["unshare", "--map-root-user"]
+        return subprocess.run(
+            [*me, "setpriv", "--bounding-set=-dac_override,-dac_read_search", *trace,
+             "chroot", self.tree, "/usr/bin/doctor", *args],
+            env={"PATH": os.environ["PATH"] if not path else f"{path}:/usr/sbin",
+                 "USER": "alice", "LOGNAME": "alice"},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
+
+    def rows(self, tree, *args, **settings):
+        done = self.run_doctor(tree, "--json", *args, **settings)
+        self.assertEqual(done.stderr, "")
+        report = json.loads(done.stdout)
+        self.assertEqual(done.returncode, {"ok": 0, "warning": 2, "problem": 3}
+                         [report["status"]])
+        return report["rows"]
+
+    def check_row(self, tree, check, status, text, mend=None, **settings):
+        """The machine has the row, and its text and command match."""
+        rows = self.rows(tree, *settings.pop("args", ()), **settings)
+        row, = [row for row in rows if row["check"] == check]
+        self.assertEqual(row["status"], status, row)
+        self.assertRegex(row["text"], text)
+        if mend is None:
+            self.assertIsNone(row["mend"])
+        else:
+            self.assertRegex(row["mend"] or "", mend)
+
+
+class MachineTest(DoctorTest):
+    def test_cpu(self):
+        tree = intel_laptop()
+        self.check_row(tree, "cpu", "ok", "virtualization is on")
+
+    def test_cpu_without(self):
+        tree = intel_laptop()
+        tree["/proc/cpuinfo"] = "flags\t\t: fpu vme sse\n"
+        self.check_row(tree, "cpu", "problem", "VT-x, SVM", "firmware-setup")
+
+    def test_kvm_missing(self):
+        for start, module in (intel_laptop, "kvm_intel"), (amd_laptop, "kvm_amd"):
+            self.setUp()
+            tree = start()
+            del tree["/dev/kvm"]
+            self.check_row(tree, "cpu", "problem", f"{module} is not loaded",
+                           f"^sudo modprobe {module}$")
+
+    def test_kvm_denied(self):
+        tree = intel_laptop()
+        tree["/dev/kvm"] = Device("none")
+        self.check_row(tree, "cpu", "problem", "alice may not use /dev/kvm",
+                       "^sudo usermod -aG kvm alice$")
+
+    def test_iommu(self):
+        self.check_row(intel_laptop(), "iommu", "ok", "on, with 2 groups")
+
+    def test_iommu_none(self):
+        tree = no_iommu(intel_laptop())
+        del tree["/sys/firmware/acpi/tables/DMAR"]
+        self.check_row(tree, "iommu", "problem", "VT-d", "firmware-setup")
+
+    def test_iommu_unused(self):
+        """The command is the one of the distribution."""
+        for tool, mend in (("grubby", "^sudo grubby .*--args=intel_iommu=on$"),
+                           ("update-grub", "intel_iommu=on.*update-grub$"),
+                           (None, "^add intel_iommu=on ")):
+            self.setUp()
+            shutil.rmtree(f"{self.tree}/usr/sbin", ignore_errors=True)
+            if tool:
+                program_tree.copy("/bin/true", f"{self.tree}/usr/sbin/{tool}")
+            tree = no_iommu(intel_laptop())
+            tree["/proc/cmdline"] = "root=/dev/sda1"
+            self.check_row(tree, "iommu", "problem", "does not use", mend)
+
+    def test_iommu_unused_amd(self):
+        self.check_row(no_iommu(amd_laptop()), "iommu", "problem",
+                       "does not use", "^sudo dmesg .*AMD-Vi")
+
+    def test_iommu_off(self):
+        for option in "intel_iommu=off", "amd_iommu=off", "iommu=off":
+            self.setUp()
+            tree = no_iommu(intel_laptop())
+            tree["/proc/cmdline"] = "quiet " + option
+            self.check_row(tree, "iommu", "problem", "switched off by " + option,
+                           "^remove " + option)
+
+    def test_memlock(self):
+        self.check_row(intel_laptop(), "memlock", "ok", "no limit for alice")
+
+    def limited(self, limit):
+        tree = intel_laptop()
+        tree["/proc/self/limits"] = (
+            "Max processes             95838                95838                "
+            f"processes\nMax locked memory         {limit:<20} {limit:<20} bytes")
+        return tree
+
+    def test_memlock_capable(self):
+        tree = self.limited(8 << 20)
+        tree["/proc/self/status"] = "CapEff:\t0000000000004000\n"
+        self.check_row(tree, "memlock", "ok", "no limit")
+
+    def test_memlock_small(self):
+        self.check_row(self.limited(8 << 20), "memlock", "problem",
+                       " 8 MiB.*VFIO_MAP_DMA",
+                       "alice - memlock unlimited.*limits.d")
+
+    def test_memlock_limited(self):
+        self.check_row(self.limited(4 << 30), "memlock", "warning", "4096 MiB",
+                       "alice - memlock unlimited")
+
+    def test_libvirt_not_installed(self):
+        self.check_row(intel_laptop(), "libvirt", "ok", "not installed")
+
+    def test_libvirt_unconfined(self):
+        tree = intel_laptop()
+        tree["/etc/libvirt/libvirtd.conf"] = ""
+        tree["/sys/fs/selinux/enforce"] = "0"
+        tree["/sys/module/apparmor/parameters/enabled"] = "N"
+        self.check_row(tree, "libvirt", "ok", "neither")
+
+    def apparmor(self):
+        tree = intel_laptop()
+        tree["/etc/libvirt/libvirtd.conf"] = ""
+        tree["/sys/module/apparmor/parameters/enabled"] = "Y"
+        tree["/etc/apparmor.d/abstractions/libvirt-qemu"] = "# libvirt's"
+        return tree
+
+    def test_apparmor(self):
+        self.check_row(self.apparmor(), "libvirt", "warning", "AppArmor",
+                       "/etc/apparmor.d/local/abstractions/libvirt-qemu")
+
+    def test_apparmor_with_rules(self):
+        for file in ("local/abstractions/libvirt-qemu",
+                     "abstractions/libvirt-qemu.d/vfio-optimus"):
+            self.setUp()
+            tree = self.apparmor()
+            tree["/etc/apparmor.d/" + file] = "/usr/lib/vfio-optimus/** mr,"
+            self.check_row(tree, "libvirt", "ok",
+                           f"AppArmor is on, with rules in /etc/apparmor.d/{file}")
+
+    def test_selinux(self):
+        tree = intel_laptop()
+        tree["/etc/libvirt/libvirtd.conf"] = ""
+        tree["/sys/fs/selinux/enforce"] = "1"
+        self.check_row(tree, "libvirt", "warning", "qemu-optimus is none, not qemu_exec_t",
+                       "semanage .*qemu_exec_t .*/usr/bin/qemu-optimus.*restorecon")
+
+    def test_selinux_labelled(self):
+        tree = intel_laptop()
+        tree["/etc/libvirt/libvirtd.conf"] = ""
+        tree["/sys/fs/selinux/enforce"] = "1"
+        wrapper = self.tree + "/usr/bin/qemu-optimus"
+        program_tree.copy("/bin/true", wrapper)
+        self.addCleanup(os.unlink, wrapper)
+        try:
+            os.setxattr(wrapper, "security.selinux",
+                        b"system_u:object_r:qemu_exec_t:s0\0")
+        except OSError as error:
+            self.skipTest(f"no label can be set here: {error}")
+        self.check_row(tree, "libvirt", "ok",
+                       "SELinux is on, /usr/bin/qemu-optimus is labelled")
+
+    def test_battery(self):
+        tree = intel_laptop()
+        tree["/sys/class/power_supply/AC/type"] = "Mains"
+        tree["/sys/class/power_supply/BAT0/type"] = "Battery"
+        self.check_row(tree, "windows", "hint", "code 43.*PNP0C0A")
+
+    def test_no_battery(self):
+        tree = intel_laptop()
+        tree["/sys/class/power_supply/hid-0/type"] = "Battery"
+        tree["/sys/class/power_supply/hid-0/scope"] = "Device"
+        self.assertNotIn("windows", [row["check"] for row in self.rows(tree)])
+
+
+class QEMUTest(DoctorTest):
+    """The real QEMU and the real plugins."""
+
+    def setUp(self):
+        super().setUp()
+        shutil.rmtree(self.tree + PLUGIN, ignore_errors=True)
+        self.path = f"{PLUGIN}:/usr/bin"
+
+    def add_qemu(self, plugin):
+        """PLUGIN's QEMU and its wrapper, which preloads the plugin at the place
+        where that is; there are the files of this plugin."""
+        with open(f"{PLUGIN}/qemu-optimus") as file:
+            wrapper = file.read()
+        qemu, = re.findall(r"'(/\S*/qemu-system-x86_64)'", wrapper)
+        library_path = re.findall(r"LD_LIBRARY_PATH='(.*?)'", wrapper)
+        program_tree.add_libraries(self.tree, qemu, *library_path)
+        program_tree.copy(qemu, self.tree + qemu)
+        program_tree.copy(f"{PLUGIN}/qemu-optimus",
+                          f"{self.tree}{PLUGIN}/qemu-optimus")
+        for file in glob.glob(f"{plugin}/*.so"):
+            program_tree.copy(file, f"{self.tree}{PLUGIN}/"
+                                    f"{os.path.basename(file)}")
+
+    def test_fine(self):
+        """All is well: nothing but "ok", and status 0."""
+        self.add_qemu(PLUGIN)
+        tree = intel_laptop()
+        tree["/home/vbios.rom"] = vbios.make()
+        rows = self.rows(tree, "--rom", "/home/vbios.rom", path=self.path)
+        self.assertEqual({row["status"] for row in rows}, {"ok"}, rows)
+        self.assertEqual([row["mend"] for row in rows], [None] * len(rows))
+        row, = [row for row in rows if row["check"] == "qemu"]
+        self.assertRegex(row["text"], "^" + re.escape(PLUGIN) +
+                         "/qemu-optimus: QEMU emulator version [0-9]")
+
+    def test_other_build(self):
+        self.add_qemu(OTHER)
+        self.check_row(intel_laptop(), "qemu", "problem",
+                       "not loaded: it was built for QEMU .* build-id",
+                       "^sudo scripts/install$", path=self.path)
+
+    def test_renewal(self):
+        """The command that scripts/install left."""
+        self.add_qemu(OTHER)
+        tree = intel_laptop()
+        tree["/usr/lib/vfio-optimus/renew"] = "sudo /src/scripts/install"
+        self.check_row(tree, "qemu", "problem", "not loaded",
+                       "^sudo /src/scripts/install$", path=self.path)
+        os.unlink(self.tree + "/usr/lib/vfio-optimus/renew")
+
+    def test_no_plugin(self):
+        self.add_qemu(PLUGIN)
+        os.rename(f"{self.tree}{PLUGIN}/qemu-optimus",
+                  f"{self.tree}{PLUGIN}/qemu-system-x86_64")
+        os.unlink(f"{self.tree}{PLUGIN}/vfio-optimus-preload.so")
+        self.check_row(intel_laptop(), "qemu", "problem",
+                       "has no device vfio-optimus", "scripts/install",
+                       path=self.path)
+
+    def test_half_a_plugin(self):
+        self.add_qemu(PLUGIN)
+        os.unlink(f"{self.tree}{PLUGIN}/vfio-optimus.so")
+        self.check_row(intel_laptop(), "qemu", "problem",
+                       "not loaded: .*vfio-optimus.so", "scripts/install",
+                       path=self.path)
+
+    def test_does_not_run(self):
+        self.add_qemu(PLUGIN)
+        for library in glob.glob(self.tree + "/**/libpixman*", recursive=True):
+            os.unlink(library)
+        self.check_row(intel_laptop(), "qemu", "problem",
+                       "does not run: .*libpixman", "scripts/install",
+                       path=self.path)
+
+    def test_no_qemu(self):
+        self.check_row(intel_laptop(), "qemu", "problem", "no qemu-system-x86_64",
+                       "^sudo apt-get install qemu-system-x86$")
+
+
+class CardTest(DoctorTest):
+    def test_card(self):
+        self.check_row(intel_laptop(), "card", "ok", "10de:139b, class 0302")
+
+    def test_card_class_0300(self):
+        self.check_row(amd_laptop(), "card", "ok", "10de:1f99, class 0300")
+
+    def test_no_card(self):
+        tree = {path: value for path, value in intel_laptop().items()
+                if BDF not in path}
+        self.check_row(tree, "card", "problem",
+                       "no display controller of NVIDIA", "rescan")
+
+    def test_other_card(self):
+        self.check_row(intel_laptop(), "card", "warning",
+                       "8086:191b, class 0300: not a display controller of NVIDIA",
+                       "lspci", args=["00:02.0"])
+
+    def test_two_cards(self):
+        rows = self.rows(two_cards())
+        self.assertEqual([row["card"] for row in rows if row["check"] == "ids"],
+                         [BDF, "0000:02:00.0"])
+
+    def test_one_of_two_cards(self):
+        rows = self.rows(two_cards(), "02:00.0")
+        self.assertEqual({row["card"] for row in rows}, {None, "0000:02:00.0"})
+
+    def test_group(self):
+        self.check_row(intel_laptop(), "group", "ok",
+                       r"^1, shared with 0000:00:01.0 \(pcieport\)$")
+
+    def test_group_alone(self):
+        self.check_row(two_cards(), "group", "ok", "^2, of its own$",
+                       args=["02:00.0"])
+
+    def test_group_none(self):
+        self.check_row(no_iommu(intel_laptop()), "group", "problem",
+                       "in no IOMMU group", "^sudo dmesg")
+
+    def test_group_own_function(self):
+        self.check_row(amd_laptop(), "group", "problem",
+                       r"not viable: .*0000:01:00.1 \(snd_hda_intel\)",
+                       "vfio-pci; for d in 0000:01:00.1; do")
+
+    def test_group_own_function_bound(self):
+        tree = amd_laptop()
+        tree[AUDIO + "/driver"] = Link("/sys/bus/pci/drivers/vfio-pci")
+        self.check_row(tree, "group", "ok", r"shared with 0000:01:00.1 \(vfio-pci\)")
+
+    def test_group_own_function_unbound(self):
+        tree = amd_laptop()
+        del tree[AUDIO + "/driver"]
+        self.check_row(tree, "group", "ok", r"0000:01:00.1 \(no driver\)")
+
+    def test_group_other_device(self):
+        """No command here may take the disk from the host."""
+        tree = intel_laptop()
+        tree.update(pci("/sys/devices/pci0000:00/0000:00:17.0", "8086:a102",
+                        "010601", 1, "ahci"))
+        self.check_row(tree, "group", "problem",
+                       r"not viable: .*0000:00:17.0 \(ahci\).*as a whole",
+                       "^systemctl reboot --firmware-setup$")
+
+    def test_driver(self):
+        self.check_row(intel_laptop(), "driver", "ok", "^vfio-pci$")
+
+    def test_driver_of_the_host(self):
+        self.check_row(amd_laptop(), "driver", "problem", "nouveau has the card",
+                       "vfio-pci; for d in 0000:01:00.0; do")
+
+    def test_driver_none(self):
+        tree = intel_laptop()
+        del tree[CARD + "/driver"]
+        self.check_row(tree, "driver", "problem", "none has the card",
+                       "for d in 0000:01:00.0; do")
+
+    def test_users(self):
+        self.check_row(intel_laptop(), "users", "ok", "no process")
+
+    def test_users_of_the_desktop(self):
+        self.check_row(amd_laptop(), "users", "problem",
+                       r"Xorg \(812\) has /dev/dri/card1 open", "^sudo kill 812$")
+
+    def test_users_of_nvidia(self):
+        tree = amd_laptop()
+        del tree["/proc/812/fd/14"]
+        tree[f"/proc/driver/nvidia/gpus/{BDF}/information"] = \
+            "Model: \t\t NVIDIA\nDevice Minor: \t 1\n"
+        tree["/proc/813/comm"] = "python3\n"
+        tree["/proc/813/fd/3"] = Link("/dev/nvidia1")
+        # of another card
+        tree["/proc/814/fd/3"] = Link("/dev/nvidia0")
+        self.check_row(tree, "users", "problem",
+                       r"^python3 \(813\) has /dev/nvidia1 open:", "^sudo kill 813$")
+
+    def test_users_guest(self):
+        for node in "/dev/vfio/1", "/dev/vfio/devices/vfio0":
+            self.setUp()
+            tree = intel_laptop()
+            tree[CARD + "/vfio-dev/vfio0/dev"] = "511:0"
+            tree["/proc/99/comm"] = "qemu-system-x86\n"
+            tree["/proc/99/fd/20"] = Link(node)
+            self.check_row(tree, "users", "problem",
+                           rf"qemu-system-x86 \(99\) has {node} open",
+                           "^sudo kill 99$")
+
+    def test_users_unseen(self):
+        self.make(intel_laptop())
+        os.makedirs(self.tree + "/proc/500/fd")
+        os.chmod(self.tree + "/proc/500/fd", 0)
+        self.check_row({}, "users", "warning",
+                       "alice cannot see what 1 processes of others",
+                       r"^sudo /usr/bin/doctor 0000:01:00.0$")
+
+    def test_access(self):
+        self.check_row(intel_laptop(), "access", "ok", "may use /dev/vfio/1$")
+
+    def test_access_cdev(self):
+        tree = intel_laptop()
+        del tree["/dev/vfio/vfio"], tree["/dev/vfio/1"]
+        tree[CARD + "/vfio-dev/vfio0/dev"] = "511:0"
+        tree["/dev/iommu"] = tree["/dev/vfio/devices/vfio0"] = Device("all")
+        self.check_row(tree, "access", "ok", "may use /dev/vfio/devices/vfio0$")
+
+    def test_access_denied(self):
+        tree = intel_laptop()
+        tree["/dev/vfio/1"] = Device("none")
+        self.check_row(tree, "access", "problem", "alice may not use /dev/vfio/1 ",
+                       "^sudo chown alice /dev/vfio/1$")
+
+    def test_access_missing(self):
+        tree = intel_laptop()
+        del tree["/dev/vfio/vfio"]
+        self.check_row(tree, "access", "problem", "^/dev/vfio/vfio is missing",
+                       "^sudo modprobe -a vfio-pci vfio_iommu_type1$")
+
+    def test_access_other_driver(self):
+        self.assertNotIn("access", [row["check"]
+                                    for row in self.rows(amd_laptop())])
+
+    def test_reset(self):
+        tree = intel_laptop()
+        tree[CARD + "/reset_method"] = "flr bus"
+        self.check_row(tree, "reset", "ok", "^flr bus$")
+
+    def test_reset_old_kernel(self):
+        tree = intel_laptop()
+        del tree[CARD + "/reset_method"]
+        tree[CARD + "/reset"] = ""
+        self.check_row(tree, "reset", "ok", "possible")
+
+    def test_reset_none(self):
+        tree = intel_laptop()
+        del tree[CARD + "/reset_method"]
+        self.check_row(tree, "reset", "warning", "no way to reset",
+                       "^systemctl suspend$")
+
+    def test_ids(self):
+        self.check_row(intel_laptop(), "ids", "ok", "17aa:3978, in sysfs and in")
+
+    def card_with(self, **settings):
+        tree = intel_laptop()
+        tree.update(pci(CARD, "10de:139b", "030200", 1, "vfio-pci", **settings))
+        return tree
+
+    def test_ids_lost(self):
+        self.check_row(self.card_with(own="0000:0000"), "ids", "ok",
+                       "17aa:3978 in sysfs, .* lost them: 0000:0000")
+
+    def test_ids_unknown(self):
+        self.check_row(self.card_with(sub="0000:0000"), "ids", "warning",
+                       "0000:0000 in sysfs: the kernel does not know them",
+                       "x-pci-sub-vendor-id=0xVVVV,x-pci-sub-device-id=0xDDDD")
+
+    def test_ids_only_in_the_card(self):
+        self.check_row(self.card_with(sub="ffff:ffff", own="17aa:3978"), "ids",
+                       "warning", "the card has 17aa:3978",
+                       "x-pci-sub-vendor-id=0x17aa,x-pci-sub-device-id=0x3978")
+
+    def test_ids_no_answer(self):
+        tree = intel_laptop()
+        tree[CARD + "/config"] = b"\xff" * 256
+        self.check_row(tree, "ids", "problem", "does not answer",
+                       "remove.*rescan")
+
+    def test_ids_unreadable(self):
+        tree = intel_laptop()
+        tree[CARD + "/config"] = b""
+        self.check_row(tree, "ids", "warning", "cannot be read", "^lspci")
+
+
+class RomfileTest(DoctorTest):
+    def rom(self, image):
+        tree = intel_laptop()
+        tree["/home/my.rom"] = image
+        return tree
+
+    def test_usable(self):
+        self.check_row(self.rom(vbios.make()), "romfile", "ok",
+                       "^/home/my.rom: usable as romfile for the card",
+                       args=["--rom", "/home/my.rom"])
+
+    def test_not_named(self):
+        self.check_row(intel_laptop(), "romfile", "warning", "--rom FILE",
+                       "optimus-vbios dump --host 0000:01:00.0 -o vbios.rom")
+
+    def test_checksum(self):
+        image = bytearray(vbios.make())
+        image[0x1000] ^= 1
+        self.check_row(self.rom(bytes(image)), "romfile", "warning",
+                       "checksum .* is wrong", "trim /home/my.rom vbios.rom "
+                       "--fix-checksum$", args=["--rom", "/home/my.rom"])
+
+    def test_header(self):
+        self.check_row(self.rom(vbios.chain([{}], nvgi=True)), "romfile",
+                       "problem", "NVGI", "trim /home/my.rom vbios.rom$",
+                       args=["--rom", "/home/my.rom"])
+
+    def test_other_card(self):
+        self.check_row(self.rom(vbios.make(device=0x1234)), "romfile", "problem",
+                       "it is for 10de:1234", "optimus-vbios dump",
+                       args=["--rom", "/home/my.rom"])
+
+    def test_missing(self):
+        self.check_row(intel_laptop(), "romfile", "problem", "No such file",
+                       "optimus-vbios dump", args=["--rom", "/home/my.rom"])
+
+    def test_no_tool(self):
+        tool = f"{self.tree}/usr/bin/optimus-vbios"
+        os.rename(tool, tool + ".off")
+        try:
+            self.check_row(self.rom(vbios.make()), "romfile", "warning",
+                           "there is no optimus-vbios", "scripts/install",
+                           args=["--rom", "/home/my.rom"])
+        finally:
+            os.rename(tool + ".off", tool)
+
+
+class CommandTest(DoctorTest):
+    def wrong(self, tree, args, message):
+        done = self.run_doctor(tree, *args)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertRegex(done.stderr, "^doctor: " + message + ".*\n$")
+
+    def test_wrong(self):
+        for tree, args, message in (
+                (intel_laptop(), ["1:0"], "'1:0' is not the address of a card"),
+                (intel_laptop(), ["05:00.0"], "this machine has no device at "
+                 "0000:05:00.0: see"),
+                (intel_laptop(), ["--jso"], "unrecognized arguments: --jso; see"),
+                (intel_laptop(), ["01:00.0", "02:00.0"], "unrecognized"),
+                (intel_laptop(), ["--rom"], "argument --rom: expected"),
+                (two_cards(), ["--rom", "x"], "--rom is for one card, .* has 2")):
+            with self.subTest(args):
+                self.setUp()
+                self.wrong(tree, args, message)
+
+    def test_help(self):
+        done = self.run_doctor({}, "--help")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("exit status: 0", done.stdout)
+
+    def test_text(self):
+        done = self.run_doctor(amd_laptop())
+        self.assertEqual((done.returncode, done.stderr), (3, ""))
+        self.assertRegex(done.stdout, r"(?m)^ok       cpu      virtual")
+        self.assertRegex(done.stdout, r"(?m)^0000:01:00.0$")
+        self.assertRegex(done.stdout, r"(?m)^problem  users    Xorg.*\n"
+                                      r"                  mend: sudo kill 812$")
+        self.assertRegex(done.stdout, r"problems: 4, warnings: 1\n$")
+
+    def test_short_address(self):
+        rows = self.rows(intel_laptop(), "01:00.0")
+        self.assertEqual(rows, self.rows({}, BDF))
+
+    def state(self):
+        found = {}
+        for folder, _, files in os.walk(self.tree):
+            found[folder] = sorted(os.listdir(folder))
+            for file in files:
+                path = os.path.join(folder, file)
+                stat = os.lstat(path)
+                found[path] = stat.st_mode, stat.st_mtime_ns, stat.st_size
+        return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()
+
+    def test_changes_nothing(self):
+        """Not a file, and no call of the kernel that could change anything."""
+        self.run_doctor(amd_laptop())       # Python compiles its own library
+        before = self.state()
+        log = os.path.join(self.folder.name, "trace")
+        self.run_doctor({}, trace=["strace", "-f", "-o", log])
+        self.assertEqual(before, self.state())
+        with open(log) as file:
+            trace = file.read()
+        self.assertIn('"/sys/bus/pci/devices', trace)
+        writing = [line for line in trace.splitlines() if re.search(
+            r"O_WRONLY|O_RDWR|O_CREAT| (mkdir|unlink|rename|chmod|kill|mount|"
+            r"symlink|init_module|finit_module|mknod|link)(at)?2?\(", line)]
+        self.assertEqual(writing, [])
+
+
+def method(path, name=b"_ROM"):
+    """An SSDT with a method in a scope, as people write them by hand."""
+    # what looks like the start of a long scope
+    body = b"\x10\x3fJUNK" + b"\x14\x09" + name + b"\x02\xa4\x00"
+    names = path.encode().split(b".")
+    body = b"\x5c\x2f" + bytes([len(names)]) + b"".join(names) + body
+    return bytes(36) + b"\x10" + bytes([len(body) + 1]) + body
+
+
+class GuestTest(DoctorTest):
+    """The guest's check, with busybox."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.tree = os.path.join(cls.folder.name, "tree")
+        cls.add_programs()
+        os.symlink("usr/bin", cls.tree + "/bin")
+        program_tree.copy(f"{TOP}/scripts/guest-check",
+                          f"{cls.tree}/usr/bin/guest-check")
+        with open(f"{cls.tree}/usr/bin/dmesg", "w") as file:
+            file.write("#!/bin/sh\nexec cat /home/dmesg\n")
+        os.chmod(file.name, 0o755)
+        rom = os.path.join(cls.folder.name, "rom")
+        with open(rom, "wb") as file:
+            file.write(vbios.make())
+        # the firmware's table of a guest with the device behind a root port
+        with Machine(f"{PLUGIN}/qemu-test-optimus", "-M", "q35", "-device",
+                     "pcie-root-port,id=rp,addr=3", "-device",
+                     f"vfio-optimus,bus=rp,romfile={rom}", "-device",
+                     "bochs-display,addr=4") as machine:
+            cls.dsdt = machine.dsdt()
+
+    @classmethod
+    def add_programs(cls):
+        program_tree.add_program(cls.tree, f"{TOP}/build/root/kernel/bin/busybox")
+        for name in "sh", "od", "awk", "sed", "grep", "tail", "cat", "readlink":
+            os.symlink("busybox", f"{cls.tree}/usr/bin/{name}")
+
+    def guest(self, log="", path=r"\_SB_.PCI0.S18_.S00_", sub="17aa:3978",
+              ids="10de:139b", driver=None, **files):
+        device = "/sys/devices/pci0000:00/0000:00:03.0/" + BDF
+        tree = pci(device, ids, "030200", None, driver, sub)
+        tree["/sys/firmware/acpi/tables/DSDT"] = self.dsdt
+        tree["/dev/null"] = Device("all")
+        if path:
+            tree[f"{device}/firmware_node/path"] = path
+        if log is not None:
+            tree["/home/dmesg"] = log
+        tree.update(files)
+        return tree
+
+    def run_check(self, tree, *args):
+        self.make(tree)
+        me = [] if not os.getuid() else ["unshare", "--map-root-user"]
+        return subprocess.run(
+            [*me, "setpriv", "--bounding-set=-dac_override,-dac_read_search",
+             "chroot", self.tree, "/usr/bin/guest-check", *args],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
+
+    def check_line(self, tree, check, status, text, *args):
+        done = self.run_check(tree, *args)
+        self.assertEqual(done.stderr, "")
+        line, = re.findall(rf"(?m)^\w+ +{check} .*$", done.stdout)
+        self.assertRegex(line, rf"^{status} +{check} +{text}")
+        # what is not ok has what mends it
+        if status != "ok":
+            self.assertRegex(done.stdout,
+                             re.escape(line) + r"\n +mend: \S")
+        statuses = re.findall(r"(?m)^(ok|warning|problem) ", done.stdout)
+        self.assertEqual(done.returncode, 3 if "problem" in statuses else
+                         2 if "warning" in statuses else 0)
+
+    TAKEN = f"[    4.100000] nouveau {BDF}: bios: using image from ACPI"
+
+    def test_fine(self):
+        done = self.run_check(self.guest(self.TAKEN))
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(re.findall(r"(?m)^(\w+) +(\w+) ", done.stdout), [
+            ("ok", "method"), ("ok", "ids"), ("ok", "vbios")])
+
+    def test_method(self):
+        for path in r"\_SB_.PCI0.S18_.S00_", r"\_SB.PCI0.S18.S00":
+            self.setUp()
+            self.check_line(self.guest(path=path), "method", "ok",
+                            re.escape(path) + "._ROM is in the DSDT")
+
+    def test_method_elsewhere(self):
+        """It is the device's own, or none: not that of another one."""
+        for path in (r"\_SB_.PCI0.S20_", r"\_SB_.PCI0.S18_", r"\_SB_.PCI0.S00_",
+                     r"\_SB_.PCI0"):
+            self.setUp()
+            self.check_line(self.guest(path=path), "method", "problem",
+                            re.escape(path) + " has no _ROM")
+
+    def test_method_in_ssdt(self):
+        tree = self.guest(path=r"\_SB_.PCI0.S20_")
+        tree["/sys/firmware/acpi/tables/SSDT"] = method("_SB_.PCI0.S20_",
+                                                        b"_ON_")
+        tree["/sys/firmware/acpi/tables/SSDT2"] = method("_SB_.PCI0.S20_")
+        self.check_line(tree, "method", "ok", ".*is in the SSDT2")
+
+    def test_no_node(self):
+        self.check_line(self.guest(path=None), "method", "problem",
+                        "the device has no ACPI node")
+
+    def test_tables_denied(self):
+        tree = self.guest()
+        tree["/sys/firmware/acpi/tables/DSDT"] = Device("none")
+        self.check_line(tree, "method", "warning", "the ACPI tables cannot be")
+
+    def test_ids(self):
+        self.check_line(self.guest(), "ids", "ok", "subsystem 17aa:3978")
+
+    def test_ids_lost(self):
+        for sub in "0000:0000", "17aa:0000", "ffff:ffff":
+            self.setUp()
+            self.check_line(self.guest(sub=sub), "ids", "problem",
+                            f"subsystem {sub}: the card has lost them")
+
+    def test_ids_of_qemu(self):
+        self.check_line(self.guest(sub="1af4:1100"), "ids", "problem",
+                        "subsystem 1af4:1100: QEMU's own")
+
+    def test_log(self):
+        for log, status, text in (
+                (self.TAKEN, "ok", "nouveau .*using image from ACPI"),
+                (self.TAKEN.replace("ACPI", "PROM"), "warning",
+                 ".*image from PROM: not from _ROM"),
+                (f"[4.1] nouveau {BDF}: bios: version 82.07.87.00.01", "ok",
+                 ".*version 82.07.87"),
+                (f"[4.1] nouveau {BDF}: bios: unable to locate usable image",
+                 "problem", ".*unable to locate"),
+                ("[4.1] NVRM: failed to copy vbios to system memory.\n"
+                 "[4.2] NVRM: GPU 0000:01:00.0: RmInitAdapter failed! "
+                 "(0x30:0xffff:650)", "problem", "NVRM: failed to copy vbios"),
+                ("[4.1] NVRM: Invalid _ROM data", "problem",
+                 "NVRM: Invalid _ROM data"),
+                ("[4.2] NVRM: GPU 0000:01:00.0: RmInitAdapter failed! "
+                 "(0x26:0xffff:1290)", "problem", "NVRM.*RmInitAdapter failed"),
+                # of another card, or only spoken of
+                ("[4.1] nouveau 0000:02:00.0: bios: using image from ACPI\n"
+                 f"[4.2] lab: nouveau {BDF}: bios: using image from ACPI",
+                 "warning", "no driver has the device"),
+                (None, "warning", "the kernel's log cannot be read")):
+            with self.subTest(log):
+                self.setUp()
+                self.check_line(self.guest(log), "vbios", status, text)
+
+    def test_drivers(self):
+        self.check_line(self.guest(driver="nouveau"), "vbios", "warning",
+                        "nouveau has the device, and says nothing")
+
+    def nvidia(self, version):
+        return {f"/proc/driver/nvidia/gpus/{BDF}/information":
+                f"Model: \t\t Unknown\nVideo BIOS: \t {version}\n"}
+
+    def test_nvidia(self):
+        self.check_line(self.guest(driver="nvidia", **self.nvidia(
+            "82.07.87.00.01")), "vbios", "ok", "nvidia has version 82.07.87.00.01")
+
+    def test_nvidia_without(self):
+        self.check_line(self.guest(driver="nvidia", **self.nvidia(
+            "??.??.??.??.??")), "vbios", "warning", "nvidia has the device")
+
+    def test_debugfs(self):
+        debug = "/sys/kernel/debug/dri"
+        other = "0000:02:00.0"
+        self.check_line(self.guest(driver="nouveau", **{
+            f"{debug}/0/name": f"nouveau dev={other} unique={other}",
+            f"{debug}/0/vbios.rom": vbios.make(),
+            f"{debug}/1/name": f"nouveau dev={BDF} unique={BDF}",
+            f"{debug}/1/vbios.rom": vbios.make()}), "vbios", "ok",
+            f"nouveau has it: {debug}/1/vbios.rom")
+
+    def test_no_card(self):
+        done = self.run_check(self.guest(ids="1234:1111"))
+        self.assertEqual((done.returncode, done.stderr), (3, ""))
+        self.assertRegex(done.stdout, "^problem +card +this guest has no display")
+
+    def test_named(self):
+        for bdf in BDF, "01:00.0":
+            self.setUp()
+            self.check_line(self.guest(ids="1234:1111"), "ids", "ok", "", bdf)
+
+    def test_wrong(self):
+        for args, message in ((["05:00.0"], "this guest has no device at 05:00.0"),
+                              (["--jso"], "unknown option --jso; see --help")):
+            self.setUp()
+            done = self.run_check(self.guest(), *args)
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertRegex(done.stderr, f"^guest-check: {message}.*\n$")
+
+    def test_help(self):
+        done = self.run_check({}, "--help")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("Exit status: 0", done.stdout)
+
+
+class GuestDebianTest(GuestTest):
+    """With dash, mawk and GNU's tools, or what else this machine has."""
+
+    @classmethod
+    def add_programs(cls):
+        for name in "sh", "od", "awk", "sed", "grep", "tail", "cat", "readlink":
+            path = os.path.realpath(shutil.which(name))
+            program_tree.add_program(cls.tree, path)
+            if os.path.basename(path) != name:
+                os.symlink(os.path.basename(path), f"{cls.tree}/usr/bin/{name}")
+
+
+if __name__ == "__main__":
+    VBIOS, PLUGIN, OTHER = map(os.path.abspath, sys.argv[1:])
+    tap_main(sys.modules["__main__"])

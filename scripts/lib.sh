@@ -161,11 +161,11 @@ unpack_packages_into() {
     apt_private apt-get install --yes --download-only --no-install-recommends \
         -o Dir::Cache::Archives="$root.debs" -t "$suite" "$@"
     for deb in "$root.debs"/*.deb; do
-        case " $* ${deb##*/}" in
-        *' libc6 '*) dpkg-deb -x "$deb" "$root.new" ;;
-        *' libc6_'*|*' libgcc-s1_'*) ;;
-        *) dpkg-deb -x "$deb" "$root.new" ;;
+        case " $* : ${deb##*/}" in
+        *' libc6 '*) ;;
+        *': libc6_'*|*': libgcc-s1_'*) continue ;;
         esac
+        dpkg-deb -x "$deb" "$root.new"
     done
     (cd "$root.debs" && sha256sum -- *.deb) >"$root.new/packages"
     mv "$root.new" "$root"

@@ -301,8 +301,9 @@ apt_sources() {
 
 # unpack_packages NAME SUITE PACKAGE...: PACKAGEs of SUITE with all that they
 # depend on, unpacked (not installed) in build/root/NAME, but for the C library,
-# which has to be the one of the running system.  NAME/packages lists file
-# names and checksums.
+# which has to be the one of the running system, unless libc6 is one of the
+# PACKAGEs (for a root to chroot into).  NAME/packages lists file names and
+# checksums.
 unpack_packages() {
     local name=$1 suite=$2 root=$BUILD/root/$1 wanted="$*"
     shift 2
@@ -323,10 +324,11 @@ unpack_packages_into() {
     apt_private apt-get install --yes --download-only --no-install-recommends \
         -o Dir::Cache::Archives="$root.debs" -t "$suite" "$@"
     for deb in "$root.debs"/*.deb; do
-        case ${deb##*/} in
-        libc6_*|libgcc-s1_*) ;;
-        *) dpkg-deb -x "$deb" "$root.new" ;;
+        case " $* : ${deb##*/}" in
+        *' libc6 '*) ;;
+        *': libc6_'*|*': libgcc-s1_'*) continue ;;
         esac
+        dpkg-deb -x "$deb" "$root.new"
     done
     (cd "$root.debs" && sha256sum -- *.deb) >"$root.new/packages"
     printf '%s\n' "$wanted" >"$root.new/wanted"

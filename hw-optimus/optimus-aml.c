@@ -41,6 +41,7 @@ static void build_window(Aml *ctx, const char *region, const char *name,
  *     {
  *         OperationRegion (PAGR, SystemMemory, BASE + (Arg0 - Local1), 0x1000)
  *         Field (PAGR, QWordAcc, NoLock, Preserve) { PAGE, 0x8000 }
+ *         If (Local0 == 0x1000) { Return (PAGE) }
  *         Return (Mid (PAGE, Local1, Local0))
  *     }
  *     Else                                     // a part of the whole window
@@ -59,7 +60,7 @@ static void build_window(Aml *ctx, const char *region, const char *name,
  * an unaligned one could cross a page, while older versions of ACPICA map no
  * more than one page of a region at a time.  Lengths are clamped before any
  * buffer is made of them, and sums are made of clamped values, so nothing wraps
- * at 32 bits.
+ * at 32 bits.  A whole page, which is what drivers ask for, needs no Mid.
  */
 void optimus_build_rom_method(Aml *dev, uint32_t base, uint32_t size)
 {
@@ -91,6 +92,9 @@ void optimus_build_rom_method(Aml *dev, uint32_t base, uint32_t size)
     {
         start = aml_add(aml_int(base), aml_subtract(offset, rest, NULL), NULL);
         build_window(ctx, "PAGR", "PAGE", start, OPTIMUS_PAGE);
+        inner = aml_if(aml_equal(length, page));
+        aml_append(inner, aml_return(aml_name("PAGE")));
+        aml_append(ctx, inner);
         aml_append(ctx, aml_return(aml_mid(aml_name("PAGE"), rest, length,
                                            NULL)));
     }

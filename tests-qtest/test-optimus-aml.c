@@ -142,6 +142,12 @@ static GByteArray *expected_aml(uint32_t base, uint32_t size)
     PUT(block, "\x74\x68\x61\x00\x00\x0b\x00\x10");
     /*   Field (PAGR, QWordAcc, NoLock, Preserve) { PAGE, 0x8000 } */
     put_field(block, "PAGR", "PAGE", 0x1000);
+    /*   If (LEqual (Local0, 0x1000)) { Return (PAGE) } */
+    inner = g_byte_array_new();
+    PUT(inner, "\x93\x60\x0b\x00\x10");
+    PUT(inner, "\xa4PAGE");
+    PUT(block, "\xa0");
+    put_package(block, inner);
     /*   Return (Mid (PAGE, Local1, Local0, )) */
     PUT(block, "\xa4\x9ePAGE\x61\x60\x00");
     PUT(method, "\xa0");

@@ -1,6 +1,13 @@
 /*
- * Other shapes of vfio-optimus's own method, all with the same result; one of
- * them by VARIANT.  See hw-optimus/optimus-aml.c for the one that it has.
+ * Other shapes of vfio-optimus's own method, all with the same result, chosen by
+ * VARIANT.  See hw-optimus/optimus-aml.c for the one that it has.
+ *
+ *   1  every page goes through Mid
+ *   2  a large request is put together page by page: no static field
+ *   3  the whole window is touched first, so that it is mapped already
+ *   4  a static field for each page: 12 bytes of AML a page
+ *   5  accesses of 4 bytes
+ *   6  nouveau's second request, all but the first page, has a field of its own
  */
 DefinitionBlock ("", "SSDT", 1, "BENCH", "VARIANT", 1)
 {
@@ -12,6 +19,9 @@ DefinitionBlock ("", "SSDT", 1, "BENCH", "VARIANT", 1)
         Field (VROM, QWordAcc, NoLock, Preserve) { VALL, LIMIT_BITS }
 #if VARIANT == 3
         Field (VROM, QWordAcc, NoLock, Preserve) { FRST, 64 }
+#endif
+#if VARIANT == 6
+        Field (VROM, QWordAcc, NoLock, Preserve) { Offset (0x1000), REST, REST_BITS }
 #endif
 #if VARIANT == 4
         Field (VROM, QWordAcc, NoLock, Preserve) { PAGE_FIELDS }
@@ -38,7 +48,7 @@ DefinitionBlock ("", "SSDT", 1, "BENCH", "VARIANT", 1)
             If (Local0 > ROM_LIMIT) { Local0 = ROM_LIMIT }
             Local1 = Arg0 & 7
 #if VARIANT == 3
-            Local2 = FRST           // maps the whole window, if that is possible
+            Local2 = FRST
 #endif
 #if VARIANT == 4
             If (((Arg0 & 0xFFF) == 0) && (Local0 == 0x1000))
@@ -54,7 +64,7 @@ DefinitionBlock ("", "SSDT", 1, "BENCH", "VARIANT", 1)
 #else
                 Field (PAGR, QWordAcc, NoLock, Preserve) { PAGE, 0x8000 }
 #endif
-#if VARIANT == 1 || VARIANT == 3
+#if VARIANT != 1
                 If (Local0 == 0x1000) { Return (PAGE) }
 #endif
                 Return (Mid (PAGE, Local1, Local0))
@@ -74,6 +84,9 @@ DefinitionBlock ("", "SSDT", 1, "BENCH", "VARIANT", 1)
             If (Local1) { Local2 = Concatenate (Local2, Buffer (Local1) {}) }
             Return (Local2)
 #else
+#if VARIANT == 6
+            If ((Arg0 == 0x1000) && (Local0 == (ROM_LIMIT - 0x2000))) { Return (REST) }
+#endif
             Local2 = Mid (VALL, Arg0, Local0)
             Local1 = Local0 - SizeOf (Local2)
             If (Local1) { Local2 = Concatenate (Local2, Buffer (Local1) {}) }

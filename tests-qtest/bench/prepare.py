@@ -32,8 +32,8 @@ PLAIN = ["-device", "bochs-display,addr=0x10"]      # S80, without a _ROM
 FW_CFG_INITRD_ADDR = 0x0a
 ACPITABLE_MAX = 0xffff
 LOOPS = ["fwcfg-mid", "fwcfg-field"]
-VARIANTS = ["always-mid", "join-pages", "map-first", "page-fields", "dword",
-            "rest-field"]
+VARIANTS = ["always-mid", "pages-last", "join-pages", "page-fields", "dword",
+            "map-first", "rest-field"]
 SLOW = [*LOOPS, "segments", "field"]
 ROUNDS = 5
 
@@ -129,6 +129,7 @@ def make_tables(acpica, folder, base, size, loop_size, method):
                     ROM_BASE=f"{base:#x}", ROM_SIZE=f"{size:#x}",
                     ROM_LIMIT=f"{limit:#x}", LIMIT_BITS=f"{limit * 8:#x}",
                     REST_BITS=f"{(limit - 2 * PAGE) * 8:#x}",
+                    PAGE_MASK="0xFFF" if variant == "page-fields" else "7",
                     PAGE_FIELDS=", ".join(f"{name}, 0x8000" for name in fields),
                     PAGE_NAMES=", ".join(fields))
     return ["optimus", "buffer", "segments", "field", *LOOPS, *VARIANTS]
@@ -170,10 +171,10 @@ class Plan:
     def __init__(self):
         self.lines = []
 
-    def table(self, name, size, driver, fresh, again, of=None):
+    def table(self, name, size, driver, fresh, again, of=None, prefix=""):
         """With an SSDT.  OF: the size of the ROM, if only a part is read."""
         self.lines.append(
-            f"name={name} size={size} driver={driver} fresh={fresh} again={again} "
+            f"name={prefix}{name} size={size} driver={driver} fresh={fresh} again={again} "
             f"bdf=0000:00:10.0 table=/bench/{name}-{of or size}.aml "
             f"rom=/bench/rom-{of or size}")
 
@@ -216,10 +217,10 @@ def prepare_ways(options, costs):
                       device(1, rom, "bochs-display"))
         for name in names[1:]:
             costs.table(f"{name}-{size}", os.path.join(folder, f"{name}-{size}.aml"))
-        # For the heap, and to have the kernel's code translated
+        # For the heap, and to have the kernel's code translated by QEMU
         for name in ["nothing", "nothing", *names]:
             if name not in LOOPS:
-                plan.table(name, size, "nvidia", 1, 0)
+                plan.table(name, size, "nvidia", 1, 0, prefix="warm-")
     for turn in range(ROUNDS):
         for slot, size in enumerate(sizes, 1):
             for driver in ["nvidia", "nouveau"]:

@@ -378,7 +378,7 @@ def svg(results):
     """Bars on a log axis: the first read of one ROM, by both drivers."""
     size = min(entry["size"] for entry in results["reads"])
     ways = ["optimus", "buffer", "segments", "field", *LOOPS]
-    left, right, top, step = 250, 130, 96, 26
+    left, right, top, step = 250, 130, 104, 26
     width = 900
     entries = {driver: [find(results, way, size, driver, "first") for way in ways]
                for driver in DRIVERS}
@@ -392,7 +392,7 @@ def svg(results):
 
     parts, y, bold = [], top, ' class="b"'
     for driver, title in [("nvidia", "NVIDIA's driver: calls of 4 KiB"),
-                          ("nouveau", "nouveau: two calls, or 4 KiB each")]:
+                          ("nouveau", "nouveau: two calls, or 4 KiB a call where that fails")]:
         parts.append(f'<text x="20" y="{y}" class="b">{title}</text>')
         y += 10
         for way, entry in zip(ways, entries[driver]):
@@ -400,12 +400,14 @@ def svg(results):
             color = "#0a7d4f" if ours else "#9aa5b1" if way == "buffer" else "#c2571a"
             ms = entry["median"]
             factor = "" if ours else f" · {number(entry['to_optimus']['median'])}×"
+            about = "≈ " if entry["measured"] != size else ""
             parts.append(
                 f'<text x="{left - 8}" y="{y + 15}" text-anchor="end"'
                 f'{bold if ours else ""}>{WAYS[way]}</text>'
                 f'<rect x="{left}" y="{y + 2}" width="{x(ms) - left:.1f}" height="18" '
                 f'rx="2" fill="{color}"/>'
-                f'<text x="{x(ms) + 6:.1f}" y="{y + 15}">{duration(ms)}{factor}</text>')
+                f'<text x="{x(ms) + 6:.1f}" y="{y + 15}">{about}{duration(ms)}'
+                f'{factor}</text>')
             y += step
         y += 30
     bottom = y - 30
@@ -418,16 +420,18 @@ def svg(results):
                     f'<text x="{at:.1f}" y="{bottom + 18}" text-anchor="middle" '
                     f'class="s">{text}</text>')
     height = bottom + 66
-    note = (f"Shorter is better; each line is ten times the one before. "
-            f"×: times vfio-optimus. Grey: the least that AML can take, at the price of the ROM in "
-            f"the kernel's memory.")
+    notes = ["Shorter is better; each line stands for ten times the one before. "
+             "×: times what vfio-optimus takes.",
+             "Grey: the least that AML can take, at the price of the ROM in the "
+             "kernel's memory."]
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">
 <title>Time to read a VBIOS of {size // KIB} KiB from ACPI _ROM</title>
 <style>text {{ font: 13px sans-serif; fill: #1f2933 }} .b {{ font-weight: bold }}
 .h {{ font: bold 17px sans-serif }} .s {{ font-size: 11px; fill: #52606d }}</style>
 <rect width="{width}" height="{height}" rx="8" fill="#ffffff" stroke="#cbd2d9"/>
 <text x="20" y="30" class="h">First read of a {size // KIB} KiB VBIOS by a guest's driver</text>
-<text x="20" y="52" class="s">{note}</text>
+<text x="20" y="50" class="s">{notes[0]}</text>
+<text x="20" y="66" class="s">{notes[1]}</text>
 {chr(10).join(axis)}
 {chr(10).join(parts)}
 <text x="20" y="{height - 14}" class="s">Guest under TCG, median. {results['date']}, {results['machine'].replace('&', 'and')}</text>

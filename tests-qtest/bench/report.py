@@ -154,7 +154,8 @@ def ways_results(reads, costs, quick):
         for size in sizes:
             measured = 8 * KIB if quick and name in LOOPS else size
             costs[f"{name}-{size}"].update(
-                heap_kib=statistics.median(reads.heap[name, measured]) - empty,
+                heap_kib=max(0, statistics.median(reads.heap[name, measured]) -
+                             empty),
                 heap_of=measured)
     return results
 

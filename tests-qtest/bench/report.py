@@ -368,8 +368,8 @@ def facts(results):
         f"{devices['start_ms']['slope']:+.2f} ms a device "
         f"(R^2 = {devices['start_ms']['r2']:.2f})",
         "building: the plugin again "
-        f"{measured(effort['plugin, again'], '')}, from a clone without what it "
-        f"downloads {measured(effort['plugin, from a clone'], 'not with --quick')}, "
+        f"{measured(effort['plugin, again'], '')}, from a fresh clone with all "
+        f"downloads {measured(effort['plugin, from a clone'], 'left out or failed')}, "
         f"QEMU with the series {measured(effort['tree'], 'run scripts/build-tree')}",
     ]
     return lines

@@ -41,7 +41,9 @@ VARIANTS = {
 DRIVERS = {"nvidia": "NVIDIA, 4 KiB steps", "nouveau": "nouveau"}
 SAMPLE = re.compile(r"bench=(\S+) driver=(\S+) size=(\d+) read=(\S+) ns=(\d+) "
                     r"calls=(\d+) equal=([01])")
-HEAP = re.compile(r"lab: heap (-?\d+) KiB name=(?:warm-)?(\S+) size=(\d+)")
+FAILED = re.compile(r"read=failed .*status=(\S+)")
+HEAP = re.compile(r"lab: heap (-?\d+) KiB name=(?:warm-)?(\S+) size=(\d+) "
+                  r"driver=(\S+)")
 
 
 def fail(text):
@@ -82,7 +84,8 @@ class Reads:
         self.turns = defaultdict(list)
         self.calls = {}
         self.heap = defaultdict(list)
-        turn = {}
+        self.failed = {}
+        turn, status = {}, None
         with open(path, errors="replace") as log:
             for line in log:
                 if match := SAMPLE.search(line):
@@ -96,9 +99,14 @@ class Reads:
                     key = name, driver, int(size), read
                     turn.setdefault(key, []).append(int(ns))
                     self.calls[key[:3]] = int(calls)
+                elif match := FAILED.search(line):
+                    status = match[1]
                 elif match := HEAP.search(line):
-                    grown, name, size = match.groups()
+                    grown, name, size, driver = match.groups()
                     self.heap[name, int(size)].append(int(grown))
+                    if status:
+                        self.failed[name, driver, int(size)] = status
+                        status = None
                     for key, values in turn.items():
                         self.turns[key].append(values)
                     turn = {}
@@ -127,6 +135,14 @@ def ways_results(reads, costs, quick):
             for driver in DRIVERS:
                 for read in ["first", "again"]:
                     key = name, driver, measured, read
+                    if (name in LOOPS and key not in reads.turns and
+                            key[:3] in reads.failed):
+                        # ACPICA aborts a loop after 30 seconds
+                        results.append({
+                            "way": name, "size": size, "driver": driver,
+                            "read": read, "measured": measured,
+                            "failed": reads.failed[key[:3]]})
+                        continue
                     entry = {"way": name, "size": size, "driver": driver,
                              "read": read, "measured": measured,
                              "calls": reads.calls.get(key[:3]),
@@ -242,6 +258,8 @@ def collect(out, top):
 
 def number(value):
     """Three digits, or as many as there are before the point."""
+    if math.isinf(value):
+        return "never"
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.{max(0, 2 - math.floor(math.log10(max(value, 0.01))))}f}"
@@ -273,6 +291,9 @@ def print_table(results):
     for text, entry in rows:
         if not entry:
             print(f"\n{text}")
+            continue
+        if "failed" in entry:
+            print(f"  {text:32}{'fails':>10}  {entry['failed']}")
             continue
         scaled = entry["measured"] != entry["size"]
         note = ""
@@ -308,7 +329,8 @@ def goals(results):
     size = min(entry["size"] for entry in results["reads"])
 
     def to(way, driver, read="first", other="optimus"):
-        return find(results, way, size, driver, read)["to_" + other]["median"]
+        entry = find(results, way, size, driver, read)
+        return math.inf if "failed" in entry else entry["to_" + other]["median"]
 
     rows = []
 
@@ -372,6 +394,10 @@ def facts(results):
         f"downloads {measured(effort['plugin, from a clone'], 'left out or failed')}, "
         f"QEMU with the series {measured(effort['tree'], 'run scripts/build-tree')}",
     ]
+    failed = {entry["failed"] for entry in results["reads"] if "failed" in entry}
+    if failed:
+        lines.append(f"fails: {', '.join(sorted(failed))}; Linux stops a method "
+                     "that loops for 30 seconds")
     return lines
 
 
@@ -383,7 +409,8 @@ def svg(results):
     width = 900
     entries = {driver: [find(results, way, size, driver, "first") for way in ways]
                for driver in DRIVERS}
-    values = [entry["median"] for group in entries.values() for entry in group]
+    values = [entry["median"] for group in entries.values() for entry in group
+              if "median" in entry]
     low = math.floor(math.log10(min(values)))
     high = math.ceil(math.log10(max(values)))
     plot = width - left - right
@@ -398,6 +425,12 @@ def svg(results):
         y += 10
         for way, entry in zip(ways, entries[driver]):
             ours = way == "optimus"
+            if "failed" in entry:
+                parts.append(f'<text x="{left - 8}" y="{y + 15}" text-anchor="end">'
+                             f'{WAYS[way]}</text><text x="{left + 6}" y="{y + 15}">'
+                             f'fails: {entry["failed"]}</text>')
+                y += step
+                continue
             color = "#0a7d4f" if ours else "#9aa5b1" if way == "buffer" else "#c2571a"
             ms = entry["median"]
             factor = "" if ours else f" · {number(entry['to_optimus']['median'])}×"
@@ -454,6 +487,9 @@ def readme(results):
         for size in sizes:
             for driver in DRIVERS:
                 entry = find(results, way, size, driver, "first")
+                if "failed" in entry:
+                    cells.append(f"fails: {entry['failed']}")
+                    continue
                 factor = ("" if way == "optimus" else
                           f" ({number(entry['to_optimus']['median'])}×)")
                 cells.append(duration(entry["median"]) + factor)

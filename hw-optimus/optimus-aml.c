@@ -29,33 +29,48 @@ static void build_window(Aml *ctx, const char *region, const char *name,
  *
  * Method (_ROM, 2, Serialized)                 // Arg0: offset, Arg1: length
  * {
- *     Local0 = Arg1
- *     If (Arg0 >= SIZE)                        // behind the ROM: zeros
+ *     If ((Arg0 & 7) | (Arg1 - 0x1000))        // not just a page
  *     {
- *         If (Local0 > 0x1000) { Local0 = 0x1000 }
- *         Return (Buffer (Local0) {})
+ *         Local0 = Arg1
+ *         If (Arg0 >= SIZE)                    // behind the ROM: zeros
+ *         {
+ *             If (Local0 > 0x1000) { Local0 = 0x1000 }
+ *             Return (Buffer (Local0) {})
+ *         }
+ *         If (Local0 > LIMIT) { Local0 = LIMIT }
+ *         Local1 = Arg0 & 7
+ *         If ((Local0 + Local1) <= 0x1000)     // a part of a page's window
+ *         {
+ *             OperationRegion (PARR, SystemMemory, BASE + (Arg0 - Local1),
+ *                              0x1000)
+ *             Field (PARR, QWordAcc, NoLock, Preserve) { PART, 0x8000 }
+ *             Return (Mid (PART, Local1, Local0))
+ *         }
+ *         Else                                 // a part of the whole window
+ *         {
+ *             Local2 = Mid (VALL, Arg0, Local0)
+ *             Local1 = (Local0 - SizeOf (Local2))
+ *             If (Local1) { Local2 = Concatenate (Local2, Buffer (Local1) {}) }
+ *             Return (Local2)
+ *         }
  *     }
- *     If (Local0 > LIMIT) { Local0 = LIMIT }
- *     Local1 = Arg0 & 7
- *     If ((Local0 + Local1) <= 0x1000)         // one window read
+ *     If (Arg0 < SIZE)
  *     {
- *         OperationRegion (PAGR, SystemMemory, BASE + (Arg0 - Local1), 0x1000)
+ *         OperationRegion (PAGR, SystemMemory, BASE + Arg0, 0x1000)
  *         Field (PAGR, QWordAcc, NoLock, Preserve) { PAGE, 0x8000 }
- *         Return (Mid (PAGE, Local1, Local0))
+ *         Return (PAGE)
  *     }
- *     Else                                     // a part of the whole window
- *     {
- *         Local2 = Mid (VALL, Arg0, Local0)
- *         Local1 = (Local0 - SizeOf (Local2))
- *         If (Local1) { Local2 = Concatenate (Local2, Buffer (Local1) {}) }
- *         Return (Local2)
- *     }
+ *     Return (Buffer (0x1000) {})
  * }
  *
  * SIZE is the ROM's length and LIMIT that of its window, with at least one page
  * of zeros at the end.
  *
- * Both regions are accessed in aligned quadwords: it is the fastest access, and
+ * A page is what drivers ask for, time and again: it gets there by as few terms
+ * as possible, as each takes as long as reading some hundred bytes, and without
+ * a copy.
+ *
+ * All regions are accessed in aligned quadwords: it is the fastest access, and
  * an unaligned one could cross a page, while older versions of ACPICA map no
  * more than one page of a region at a time.  Lengths are clamped before any
  * buffer is made of them, and sums are made of clamped values, so nothing wraps
@@ -67,11 +82,13 @@ void optimus_build_rom_method(Aml *dev, uint32_t base, uint32_t size)
     Aml *offset = aml_arg(0), *length = aml_local(0), *rest = aml_local(1);
     Aml *result = aml_local(2), *page = aml_int(OPTIMUS_PAGE);
     Aml *method = aml_method("_ROM", 2, AML_SERIALIZED);
-    Aml *ctx, *inner, *start;
+    Aml *other, *ctx, *inner, *start;
 
     build_window(dev, "VROM", "VALL", aml_int(base), limit);
 
-    aml_append(method, aml_store(aml_arg(1), length));
+    other = aml_if(aml_or(aml_and(offset, aml_int(7), NULL),
+                          aml_subtract(aml_arg(1), page, NULL), NULL));
+    aml_append(other, aml_store(aml_arg(1), length));
 
     ctx = aml_if(aml_lgreater_equal(offset, aml_int(size)));
     {
@@ -80,21 +97,21 @@ void optimus_build_rom_method(Aml *dev, uint32_t base, uint32_t size)
         aml_append(ctx, inner);
         aml_append(ctx, aml_return(aml_zero_buffer(length)));
     }
-    aml_append(method, ctx);
+    aml_append(other, ctx);
 
     ctx = aml_if(aml_lgreater(length, aml_int(limit)));
     aml_append(ctx, aml_store(aml_int(limit), length));
-    aml_append(method, ctx);
+    aml_append(other, ctx);
 
-    aml_append(method, aml_and(offset, aml_int(7), rest));
+    aml_append(other, aml_and(offset, aml_int(7), rest));
     ctx = aml_if(aml_lnot(aml_lgreater(aml_add(length, rest, NULL), page)));
     {
         start = aml_add(aml_int(base), aml_subtract(offset, rest, NULL), NULL);
-        build_window(ctx, "PAGR", "PAGE", start, OPTIMUS_PAGE);
-        aml_append(ctx, aml_return(aml_mid(aml_name("PAGE"), rest, length,
+        build_window(ctx, "PARR", "PART", start, OPTIMUS_PAGE);
+        aml_append(ctx, aml_return(aml_mid(aml_name("PART"), rest, length,
                                            NULL)));
     }
-    aml_append(method, ctx);
+    aml_append(other, ctx);
 
     ctx = aml_else();
     {
@@ -106,7 +123,17 @@ void optimus_build_rom_method(Aml *dev, uint32_t base, uint32_t size)
         aml_append(ctx, inner);
         aml_append(ctx, aml_return(result));
     }
+    aml_append(other, ctx);
+    aml_append(method, other);
+
+    ctx = aml_if(aml_lless(offset, aml_int(size)));
+    {
+        build_window(ctx, "PAGR", "PAGE", aml_add(aml_int(base), offset, NULL),
+                     OPTIMUS_PAGE);
+        aml_append(ctx, aml_return(aml_name("PAGE")));
+    }
     aml_append(method, ctx);
+    aml_append(method, aml_return(aml_zero_buffer(page)));
 
     aml_append(dev, method);
 }

@@ -111,7 +111,7 @@ class Machine:
     def write(self, address, data):
         self.qtest(f"write {address:#x} {len(data):#x} 0x{data.hex()}")
 
-    def _fw_cfg(self, key, size):
+    def fw_cfg(self, key, size):
         self.write(SCRATCH, struct.pack(">IIQ", key << 16 | FW_CFG_READ_SELECT,
                                         size, SCRATCH + 0x1000))
         swapped, = struct.unpack("<I", struct.pack(">I", SCRATCH))
@@ -120,11 +120,11 @@ class Machine:
         return self.read(SCRATCH + 0x1000, size)
 
     def fw_cfg_file(self, name):
-        count, = struct.unpack(">I", self._fw_cfg(FW_CFG_DIRECTORY, 4))
-        entries = self._fw_cfg(FW_CFG_DIRECTORY, 4 + 64 * count)[4:]
+        count, = struct.unpack(">I", self.fw_cfg(FW_CFG_DIRECTORY, 4))
+        entries = self.fw_cfg(FW_CFG_DIRECTORY, 4 + 64 * count)[4:]
         for size, key, _, raw in struct.iter_unpack(">IHH56s", entries):
             if raw.rstrip(b"\0").decode() == name:
-                return self._fw_cfg(key, size)
+                return self.fw_cfg(key, size)
         raise KeyError(name)
 
     def dsdt(self):

@@ -91,7 +91,7 @@ static void put_field(GByteArray *aml, const char *region, const char *name,
 static GByteArray *expected_aml(uint32_t base, uint32_t size)
 {
     uint32_t limit = (size + 0xfff) / 0x1000 * 0x1000 + 0x1000;
-    GByteArray *method = g_byte_array_new();
+    GByteArray *method = g_byte_array_new(), *other = g_byte_array_new();
     GByteArray *block = g_byte_array_new(), *inner = g_byte_array_new();
     GByteArray *aml = g_byte_array_new();
 
@@ -102,8 +102,9 @@ static GByteArray *expected_aml(uint32_t base, uint32_t size)
     /* Field (VROM, QWordAcc, NoLock, Preserve) { VALL, limit * 8 } */
     put_field(aml, "VROM", "VALL", limit);
 
-    PUT(method, "_ROM\x0a");            /* two arguments, Serialized */
-    PUT(method, "\x70\x69\x60");        /* Store (Arg1, Local0) */
+    /* If (Or (And (Arg0, 7, ), Subtract (Arg1, 0x1000, ), )) */
+    PUT(other, "\x7d\x7b\x68\x0a\x07\x00\x74\x69\x0b\x00\x10\x00\x00");
+    PUT(other, "\x70\x69\x60");         /* Store (Arg1, Local0) */
 
     /* If (LGreaterEqual (Arg0, size)) */
     PUT(block, "\x92\x95\x68");
@@ -115,8 +116,8 @@ static GByteArray *expected_aml(uint32_t base, uint32_t size)
     put_package(block, inner);
     /*   Return (Buffer (Local0) {}) */
     PUT(block, "\xa4\x11\x02\x60");
-    PUT(method, "\xa0");
-    put_package(method, block);
+    PUT(other, "\xa0");
+    put_package(other, block);
 
     /* If (LGreater (Local0, limit)) { Store (limit, Local0) } */
     block = g_byte_array_new();
@@ -125,27 +126,27 @@ static GByteArray *expected_aml(uint32_t base, uint32_t size)
     PUT(block, "\x70");
     put_int(block, limit);
     PUT(block, "\x60");
-    PUT(method, "\xa0");
-    put_package(method, block);
+    PUT(other, "\xa0");
+    put_package(other, block);
 
     /* And (Arg0, 7, Local1) */
-    PUT(method, "\x7b\x68\x0a\x07\x61");
+    PUT(other, "\x7b\x68\x0a\x07\x61");
 
     /* If (LNot (LGreater (Add (Local0, Local1, ), 0x1000))) */
     block = g_byte_array_new();
     PUT(block, "\x92\x94\x72\x60\x61\x00\x0b\x00\x10");
-    /*   OperationRegion (PAGR, SystemMemory, */
-    PUT(block, "\x5b\x80PAGR\x00");
+    /*   OperationRegion (PARR, SystemMemory, */
+    PUT(block, "\x5b\x80PARR\x00");
     /*     Add (base, Subtract (Arg0, Local1, ), ), 0x1000) */
     PUT(block, "\x72");
     put_int(block, base);
     PUT(block, "\x74\x68\x61\x00\x00\x0b\x00\x10");
-    /*   Field (PAGR, QWordAcc, NoLock, Preserve) { PAGE, 0x8000 } */
-    put_field(block, "PAGR", "PAGE", 0x1000);
-    /*   Return (Mid (PAGE, Local1, Local0, )) */
-    PUT(block, "\xa4\x9ePAGE\x61\x60\x00");
-    PUT(method, "\xa0");
-    put_package(method, block);
+    /*   Field (PARR, QWordAcc, NoLock, Preserve) { PART, 0x8000 } */
+    put_field(block, "PARR", "PART", 0x1000);
+    /*   Return (Mid (PART, Local1, Local0, )) */
+    PUT(block, "\xa4\x9ePART\x61\x60\x00");
+    PUT(other, "\xa0");
+    put_package(other, block);
 
     /* Else */
     block = g_byte_array_new();
@@ -161,8 +162,28 @@ static GByteArray *expected_aml(uint32_t base, uint32_t size)
     put_package(block, inner);
     /*   Return (Local2) */
     PUT(block, "\xa4\x62");
-    PUT(method, "\xa1");
+    PUT(other, "\xa1");
+    put_package(other, block);
+    PUT(method, "_ROM\x0a");            /* two arguments, Serialized */
+    PUT(method, "\xa0");
+    put_package(method, other);
+
+    /* If (LLess (Arg0, size)) */
+    block = g_byte_array_new();
+    PUT(block, "\x95\x68");
+    put_int(block, size);
+    /*   OperationRegion (PAGR, SystemMemory, Add (base, Arg0, ), 0x1000) */
+    PUT(block, "\x5b\x80PAGR\x00\x72");
+    put_int(block, base);
+    PUT(block, "\x68\x00\x0b\x00\x10");
+    /*   Field (PAGR, QWordAcc, NoLock, Preserve) { PAGE, 0x8000 } */
+    put_field(block, "PAGR", "PAGE", 0x1000);
+    /*   Return (PAGE) */
+    PUT(block, "\xa4PAGE");
+    PUT(method, "\xa0");
     put_package(method, block);
+    /* Return (Buffer (0x1000) {}) */
+    PUT(method, "\xa4\x11\x04\x0b\x00\x10");
 
     PUT(aml, "\x14");
     put_package(aml, method);

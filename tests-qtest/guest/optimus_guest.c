@@ -26,7 +26,7 @@
 
 static char *action = "read";
 module_param(action, charp, 0);
-MODULE_PARM_DESC(action, "read, contract, speed, watch or setsub");
+MODULE_PARM_DESC(action, "read, contract, speed, bench, watch or setsub");
 
 static char *bdf;
 module_param(bdf, charp, 0);
@@ -34,7 +34,7 @@ MODULE_PARM_DESC(bdf, "PCI address (default: the first NVIDIA display)");
 
 static unsigned int size;
 module_param(size, uint, 0);
-MODULE_PARM_DESC(size, "read, speed: bytes in the ROM");
+MODULE_PARM_DESC(size, "read, speed, bench: bytes in the ROM");
 
 static char *out;
 module_param(out, charp, 0);
@@ -42,7 +42,27 @@ MODULE_PARM_DESC(out, "read: file to write what was read to");
 
 static char *rom;
 module_param(rom, charp, 0);
-MODULE_PARM_DESC(rom, "contract: file with the ROM as it should be");
+MODULE_PARM_DESC(rom, "contract, bench: file with the ROM as it should be");
+
+static char *table;
+module_param(table, charp, 0);
+MODULE_PARM_DESC(table, "bench: file with an SSDT that gives the device a _ROM");
+
+static char *name = "device";
+module_param(name, charp, 0);
+MODULE_PARM_DESC(name, "bench: what the results are called");
+
+static char *driver = "nvidia";
+module_param(driver, charp, 0);
+MODULE_PARM_DESC(driver, "bench: whose calls, nvidia or nouveau");
+
+static unsigned int fresh = 1;
+module_param(fresh, uint, 0);
+MODULE_PARM_DESC(fresh, "bench: how often to load the table");
+
+static unsigned int again = 1;
+module_param(again, uint, 0);
+MODULE_PARM_DESC(again, "bench: reads after the first of each load");
 
 static unsigned int count = 2000;
 module_param(count, uint, 0);
@@ -379,6 +399,114 @@ static int do_speed(void)
 	return 0;
 }
 
+/* Exactly this part of the ROM, or false. */
+static bool fetch(u8 *to, u32 offset, u32 length, int *calls)
+{
+	acpi_status status;
+	union acpi_object *object = call_rom(offset, length, &status);
+	bool ok = object && object->buffer.length == length;
+
+	++*calls;
+	if (ok)
+		memcpy(to + offset, object->buffer.pointer, length);
+	kfree(object);
+	return ok;
+}
+
+/*
+ * The ROM as nouveau gets it: the first page and then all that is behind it in
+ * one call; where it does not get that, page by page from the start.
+ */
+static int read_rom_nouveau(u8 *to)
+{
+	const u32 end = round_up(size, PAGE);
+	u32 offset;
+	int calls = 0;
+
+	if (fetch(to, 0, PAGE, &calls) &&
+	    (end == PAGE || fetch(to, PAGE, end - PAGE, &calls)))
+		return calls;
+	for (offset = 0; offset < end; offset += PAGE)
+		if (!fetch(to, offset, PAGE, &calls))
+			return -EIO;
+	return calls;
+}
+
+static void *table_data;
+static u32 table_index;
+static bool table_loaded;
+
+static void unload_table(void)
+{
+	if (table_loaded)
+		acpi_unload_table(table_index);
+	table_loaded = false;
+}
+
+/* Returns with the method as it is after boot: nothing mapped, nothing kept. */
+static int load_table(void)
+{
+	unsigned int length;
+
+	if (!table)
+		return 0;
+	unload_table();
+	/* Never freed: ACPICA keeps unloaded tables in its list */
+	if (!table_data)
+		table_data = read_file(table, &length);
+	if (!table_data)
+		return -ENOENT;
+	if (ACPI_FAILURE(acpi_load_table(table_data, &table_index)))
+		return -EINVAL;
+	table_loaded = true;
+	/* The kernel looks for new devices in the background */
+	flush_scheduled_work();
+	return 0;
+}
+
+static int bench_read(u8 *data, const u8 *expected, const char *what)
+{
+	ktime_t start;
+	s64 ns;
+	int calls;
+
+	memset(data, 0, size);
+	start = ktime_get();
+	calls = strcmp(driver, "nouveau") ? read_rom(data) :
+					    read_rom_nouveau(data);
+	ns = ktime_to_ns(ktime_sub(ktime_get(), start));
+	if (calls < 0)
+		return calls;
+	pr_info("bench=%s driver=%s size=%u read=%s ns=%lld calls=%d equal=%d\n",
+		name, driver, size, what, ns, calls,
+		!memcmp(data, expected, size));
+	return 0;
+}
+
+static int do_bench(void)
+{
+	unsigned int length, i, j;
+	u8 *data, *expected;
+	int err = 0;
+
+	if (!size || size > ROM_MAX || !rom)
+		return -EINVAL;
+	expected = read_file(rom, &length);
+	data = vmalloc(round_up(size, PAGE));
+	if (!expected || length < size || !data)
+		err = -ENOMEM;
+	for (i = 0; i < fresh && !err; i++) {
+		err = load_table();
+		if (!err)
+			err = bench_read(data, expected, "first");
+		for (j = 0; j < again && !err; j++)
+			err = bench_read(data, expected, "again");
+	}
+	vfree(data);
+	vfree(expected);
+	return err;
+}
+
 /*
  * Count what somebody else's driver does: all calls of the method, by its own
  * handle or by name from the device's.
@@ -501,6 +629,8 @@ static int act(struct pci_dev *pdev)
 		return do_contract();
 	if (!strcmp(action, "speed"))
 		return do_speed();
+	if (!strcmp(action, "bench"))
+		return do_bench();
 	if (!strcmp(action, "watch"))
 		return do_watch();
 	return -EINVAL;
@@ -518,6 +648,7 @@ static int __init optimus_guest_init(void)
 
 static void __exit optimus_guest_exit(void)
 {
+	unload_table();
 	if (watching) {
 		unregister_kretprobe(&watch_probe);
 		pr_info("watch=done calls=%d\n", atomic_read(&watched_calls));

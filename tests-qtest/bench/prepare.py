@@ -1,0 +1,287 @@
+#!/usr/bin/python3
+"""Everything that the benchmark's guests need, and what each way costs.
+
+usage: prepare.py [--quick] OUT QEMU ACPICA_ROOT KERNEL INITRD
+
+QEMU has the device with bochs-display as its parent.  OUT gets two folders with
+files for guests, ways and sizes: ROMs, SSDTs and the plan, which is what the
+guest's init tells the module, line by line; with each the arguments for QEMU,
+in ways.args and sizes.args; and costs.json: bytes of AML, and what becomes of
+QEMU's tables and the initrd.
+
+Every SSDT gives the same plain device a _ROM.  That of vfio-optimus is its own
+method, byte by byte as QEMU built it for the device that has the ROM; the ways
+that want the ROM in memory find it in that device's window.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(HERE))
+
+import vbios  # noqa: E402
+from machine import Machine  # noqa: E402
+
+PAGE = 0x1000
+KIB = 1 << 10
+PLAIN = ["-device", "bochs-display,addr=0x10"]      # S80, without a _ROM
+FW_CFG_INITRD_ADDR = 0x0a
+ACPITABLE_MAX = 0xffff
+LOOPS = ["fwcfg-mid", "fwcfg-field"]
+VARIANTS = ["always-mid", "pages-last", "join-pages", "page-fields", "dword",
+            "map-first", "rest-field"]
+SLOW = [*LOOPS, "segments", "field"]
+ROUNDS = 5
+
+
+def write(path, data):
+    with open(path, "wb") as out:
+        out.write(data)
+    return path
+
+
+def make_rom(folder, size):
+    return write(os.path.join(folder, f"rom-{size}"),
+                 vbios.make(size, vendor=0x1234, device=0x1111, seed=size))
+
+
+def device(slot, rom, kind="vfio-optimus"):
+    return ["-device", f"{kind},id=gpu{slot},addr={slot:#x},romfile={rom}"]
+
+
+def methods(dsdt):
+    """The AML of every device: from its region to the end of _ROM."""
+    found = []
+    at = dsdt.find(b"\x5b\x80VROM")
+    while at >= 0:
+        head = dsdt.index(b"_ROM", at) - 2
+        if dsdt[head - 1] != 0x14 or dsdt[head] >> 6 != 1:
+            raise ValueError("_ROM is no method of 64 to 4095 bytes")
+        end = head + (dsdt[head] & 0xf | dsdt[head + 1] << 4)
+        found.append(dsdt[at:end])
+        at = dsdt.find(b"\x5b\x80VROM", end)
+    return found
+
+
+def package(block):
+    """The block behind a PkgLength of four bytes."""
+    size = len(block) + 4
+    return bytes([0xc0 | size & 0xf, size >> 4 & 0xff, size >> 12 & 0xff,
+                  size >> 20]) + block
+
+
+def ssdt(aml):
+    """A table that has AML in the plain device's node."""
+    scope = b"\x10" + package(b"\\\x2f\x03_SB_PCI0S80_" + aml)
+    table = bytearray(b"SSDT" + (36 + len(scope)).to_bytes(4, "little") +
+                      b"\x01\0BENCH\0OPTIMUS\0\1\0\0\0BNCH\1\0\0\0" + scope)
+    table[9] = -sum(table) % 256
+    return bytes(table)
+
+
+def buffer_way(rom):
+    """The bound: the ROM as an AML buffer, of which the guest's kernel keeps a
+    copy in its own memory, and a method that only returns a part of it:
+
+        Name (VROM, Buffer (SIZE) {...})
+        Method (_ROM, 2, Serialized) { Return (Mid (VROM, Arg0, Arg1)) }
+
+    By hand, as iasl takes half a minute for it."""
+    return ssdt(b"\x08VROM\x11" +
+                package(b"\x0c" + len(rom).to_bytes(4, "little") + rom) +
+                b"\x14" + package(b"_ROM\x0a\xa4\x9eVROM\x68\x69\0"))
+
+
+def compile_asl(acpica, source, out, **values):
+    with open(os.path.join(HERE, source), encoding="ascii") as text:
+        text = text.read()
+    text = "".join(f"#define {name} {value}\n"
+                   for name, value in values.items()) + text
+    write(out + ".asl", text.encode())
+    done = subprocess.run([os.path.join(acpica, "usr/bin/iasl"), "-p", out,
+                           out + ".asl"], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"iasl does not take {source}:\n{done.stdout}{done.stderr}")
+    os.remove(out + ".asl")
+
+
+def make_tables(acpica, folder, base, size, loop_size, method):
+    """The tables of all ways for a ROM; returns their names."""
+    def path(name):
+        return os.path.join(folder, f"{name}-{size}")
+
+    with open(path("rom"), "rb") as rom:
+        write(path("buffer") + ".aml", buffer_way(rom.read()))
+    write(path("optimus") + ".aml", ssdt(method))
+    for way in ["nothing", "segments", "field", *LOOPS]:
+        part = loop_size if way in LOOPS else size
+        compile_asl(acpica, f"{way}.asl", path(way), ROM_BASE=f"{base:#x}",
+                    ROM_SIZE=f"{part:#x}", ROM_BITS=f"{part * 8:#x}",
+                    FWCFG_NAME=f'"opt/rom-{part}"')
+    limit = -(-size // PAGE) * PAGE + PAGE
+    fields = [f"P{number:03X}" for number in range(limit // PAGE)]
+    for number, variant in enumerate(VARIANTS, 1):
+        compile_asl(acpica, "variants.asl", path(variant), VARIANT=number,
+                    ROM_BASE=f"{base:#x}", ROM_SIZE=f"{size:#x}",
+                    ROM_LIMIT=f"{limit:#x}", LIMIT_BITS=f"{limit * 8:#x}",
+                    REST_BITS=f"{(limit - 2 * PAGE) * 8:#x}",
+                    PAGE_MASK="0xFFF" if variant == "page-fields" else "7",
+                    PAGE_FIELDS=", ".join(f"{name}, 0x8000" for name in fields),
+                    PAGE_NAMES=", ".join(fields))
+    return ["optimus", "buffer", "segments", "field", *LOOPS, *VARIANTS]
+
+
+class Costs:
+    """What QEMU makes for the firmware with a way, and without it."""
+
+    def __init__(self, qemu, kernel, initrd):
+        self.qemu = qemu
+        self.args = ["-M", "q35", "-m", "384", "-kernel", kernel,
+                     "-initrd", initrd, *PLAIN]
+        self.found = {}
+
+    def _measure(self, *args):
+        with Machine(self.qemu, *self.args, *args) as machine:
+            return {
+                "aml": len(machine.dsdt()),
+                "tables": len(machine.fw_cfg_file("etc/acpi/tables")),
+                "initrd": int.from_bytes(
+                    machine.fw_cfg(FW_CFG_INITRD_ADDR, 4), "little"),
+            }
+
+    def _difference(self, without, with_it):
+        one, other = self._measure(*without), self._measure(*with_it)
+        return {key: other[key] - one[key] for key in one}
+
+    def devices(self, name, devices, plain):
+        self.found[name] = self._difference(plain, devices)
+
+    def table(self, name, path):
+        found = {}
+        if os.path.getsize(path) <= ACPITABLE_MAX:
+            found = self._difference([], ["-acpitable", f"file={path}"])
+        self.found[name] = {**found, "aml": os.path.getsize(path)}
+
+
+class Plan:
+    def __init__(self):
+        self.lines = []
+
+    def table(self, name, size, driver, fresh, again, of=None, prefix=""):
+        """With an SSDT.  OF: the size of the ROM, if only a part is read."""
+        self.lines.append(
+            f"name={prefix}{name} size={size} driver={driver} fresh={fresh} again={again} "
+            f"bdf=0000:00:10.0 table=/bench/{name}-{of or size}.aml "
+            f"rom=/bench/rom-{of or size}")
+
+    def device(self, name, slot, size, driver, of=None):
+        """The device itself, as it is after boot."""
+        self.lines.append(
+            f"name={name} size={size} driver={driver} fresh=1 again=1 "
+            f"bdf=0000:00:{slot:02x}.0 rom=/bench/rom-{of or size}")
+
+    def save(self, out, name, args):
+        write(os.path.join(out, name, "plan"), "".join(
+            line + "\n" for line in self.lines).encode())
+        write(os.path.join(out, f"{name}.args"), "".join(
+            arg + "\n" for arg in args).encode())
+
+
+def prepare_ways(options, costs):
+    """One guest for all ways, with one device for each size."""
+    folder = os.path.join(options.out, "ways")
+    os.mkdir(folder)
+    sizes = [128 * KIB] if options.quick else [128 * KIB, 256 * KIB]
+    args = list(PLAIN)
+    for slot, size in enumerate(sizes, 1):
+        args += device(slot, make_rom(folder, size))
+    with Machine(options.qemu, "-M", "q35", *args) as machine:
+        found = methods(machine.dsdt())
+        bases = [machine.get(f"/machine/peripheral/gpu{slot}", "rom-address")
+                 for slot, _ in enumerate(sizes, 1)]
+
+    plan = Plan()
+    for slot, (size, base, method) in enumerate(zip(sizes, bases, found), 1):
+        rom = os.path.join(folder, f"rom-{size}")
+        part = 8 * KIB if options.quick else size
+        names = make_tables(options.acpica, folder, base, size, part, method)
+        with open(rom, "rb") as data:
+            file = write(os.path.join(options.out, f"part-{part}"),
+                         data.read(part))
+        args += ["-fw_cfg", f"name=opt/rom-{part},file={file}"]
+        costs.devices(f"optimus-{size}", device(1, rom),
+                      device(1, rom, "bochs-display"))
+        for name in names[1:]:
+            costs.table(f"{name}-{size}", os.path.join(folder, f"{name}-{size}.aml"))
+        # For the heap, and to have the kernel's code translated by QEMU
+        for name in ["nothing", "nothing", *names]:
+            if name not in LOOPS:
+                plan.table(name, size, "nvidia", 1, 0, prefix="warm-")
+    for turn in range(ROUNDS):
+        for slot, size in enumerate(sizes, 1):
+            for driver in ["nvidia", "nouveau"]:
+                for name in names:
+                    if name not in SLOW:
+                        plan.table(name, size, driver, 3, 2)
+                    elif name not in LOOPS:
+                        # What is slow each time need not be read twice
+                        plan.table(name, size, driver, 1,
+                                   int(turn == 0 or size == sizes[0]))
+                    elif turn == 0 or (slot == 1 and driver == "nvidia"):
+                        # Whole as often as the others for one ROM and driver
+                        plan.table(name, 8 * KIB if options.quick else size,
+                                   driver, 1, 1, of=size)
+                plan.device("in-place", slot, size, driver)
+    plan.save(options.out, "ways", args)
+
+
+def prepare_sizes(options, costs):
+    """A guest with eight devices that share the largest ROM.  Smaller ROMs are
+    its first part, read with the method that QEMU makes for that size."""
+    folder = os.path.join(options.out, "sizes")
+    os.mkdir(folder)
+    largest = 1000 * KIB
+    rom = make_rom(folder, largest)
+    devices = [device(slot, rom) for slot in range(1, 9)]
+    plain = [device(slot, rom, "bochs-display") for slot in range(1, 9)]
+    sizes = [64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB, largest]
+    for size in sizes:
+        name = make_rom(options.out, size)
+        with Machine(options.qemu, "-M", "q35", *device(1, name)) as machine:
+            method, = methods(machine.dsdt())
+        write(os.path.join(folder, f"optimus-{size}.aml"), ssdt(method))
+        os.remove(name)
+        if size != largest:
+            os.symlink(f"rom-{largest}", os.path.join(folder, f"rom-{size}"))
+    for count in [1, 2, 4, 8]:
+        costs.devices(f"devices-{count}", sum(devices[:count], []),
+                      sum(plain[:count], []))
+    plan = Plan()
+    for _ in range(ROUNDS):
+        for size in sizes:
+            for driver in ["nvidia", "nouveau"]:
+                plan.table("optimus", size, driver, 1, 2)
+        for slot in range(1, 9):
+            plan.device(f"device-{slot}", slot, 64 * KIB, "nvidia")
+    plan.save(options.out, "sizes", PLAIN + sum(devices, []))
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    for name in ["out", "qemu", "acpica", "kernel", "initrd"]:
+        parser.add_argument(name)
+    options = parser.parse_args()
+    costs = Costs(options.qemu, options.kernel, options.initrd)
+    prepare_ways(options, costs)
+    prepare_sizes(options, costs)
+    write(os.path.join(options.out, "costs.json"),
+          json.dumps(costs.found, indent=1).encode() + b"\n")
+
+
+main()

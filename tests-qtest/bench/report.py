@@ -1,0 +1,532 @@
+#!/usr/bin/python3
+"""From what scripts/bench measured to results.json, a table, a picture and the
+README.
+
+usage: report.py [--readme] OUT TOP
+
+OUT is what scripts/bench has filled, TOP the repository.
+"""
+
+import datetime
+import glob
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import statistics
+import sys
+from collections import defaultdict
+
+KIB = 1 << 10
+LOOPS = ["fwcfg-mid", "fwcfg-field"]
+WAYS = {
+    "optimus": "vfio-optimus",
+    "buffer": "ROM as AML buffer (bound)",
+    "segments": "32 KiB segments (patched OVMF)",
+    "field": "one field (coreboot)",
+    "fwcfg-mid": "fw_cfg loop (lion328)",
+    "fwcfg-field": "fw_cfg loop (jscinoz)",
+}
+VARIANTS = {
+    "always-mid": "all by Mid, as it once was",
+    "pages-last": "whole pages without Mid",
+    "join-pages": "large requests joined of pages",
+    "page-fields": "a static field for each page",
+    "dword": "accesses of 4 bytes",
+    "map-first": "whole window touched first",
+    "rest-field": "field for all but the first page",
+}
+DRIVERS = {"nvidia": "NVIDIA, 4 KiB steps", "nouveau": "nouveau"}
+SAMPLE = re.compile(r"bench=(\S+) driver=(\S+) size=(\d+) read=(\S+) ns=(\d+) "
+                    r"calls=(\d+) equal=([01])")
+FAILED = re.compile(r"read=failed .*status=(\S+)")
+HEAP = re.compile(r"lab: heap (-?\d+) KiB name=(?:warm-)?(\S+) size=(\d+) "
+                  r"driver=(\S+)")
+
+
+def fail(text):
+    sys.exit(f"report.py: {text}")
+
+
+def summary(values):
+    """Milliseconds from nanoseconds."""
+    quartiles = (statistics.quantiles(values, n=4, method="inclusive")
+                 if len(values) > 1 else values * 3)
+    return {"n": len(values), "median": statistics.median(values) / 1e6,
+            "low": quartiles[0] / 1e6, "high": quartiles[2] / 1e6,
+            "min": min(values) / 1e6}
+
+
+def fit(points):
+    """The line through them, by least squares, and R squared."""
+    xs, ys = zip(*points)
+    slope, base = statistics.linear_regression(xs, ys)
+    return {"slope": slope, "base": base,
+            "r2": statistics.correlation(xs, ys) ** 2}
+
+
+def ratio(ones, others):
+    """Of two ways: the median of what they were to each other in each turn, so
+    that a machine that is slower for a while counts for both."""
+    pairs = [statistics.median(one) / statistics.median(other)
+             for one, other in zip(ones, others)]
+    pairs.sort()
+    return {"n": len(pairs), "median": statistics.median(pairs),
+            "low": pairs[0], "high": pairs[-1]}
+
+
+class Reads:
+    """What a guest said: lists of times for each turn of a way."""
+
+    def __init__(self, path):
+        self.turns = defaultdict(list)
+        self.calls = {}
+        self.heap = defaultdict(list)
+        self.failed = {}
+        turn, status = {}, None
+        with open(path, errors="replace") as log:
+            for line in log:
+                if match := SAMPLE.search(line):
+                    name, driver, size, read, ns, calls, equal = match.groups()
+                    if name == "warm-nothing":
+                        continue
+                    if equal != "1":
+                        fail(f"{name} gave other bytes than the ROM has, see {path}")
+                    if name.startswith("warm-"):
+                        continue
+                    key = name, driver, int(size), read
+                    turn.setdefault(key, []).append(int(ns))
+                    self.calls[key[:3]] = int(calls)
+                elif match := FAILED.search(line):
+                    status = match[1]
+                elif match := HEAP.search(line):
+                    grown, name, size, driver = match.groups()
+                    self.heap[name, int(size)].append(int(grown))
+                    if status:
+                        self.failed[name, driver, int(size)] = status
+                        status = None
+                    for key, values in turn.items():
+                        self.turns[key].append(values)
+                    turn = {}
+
+    def all(self, *key):
+        if key not in self.turns:
+            fail("nothing was measured of " + " ".join(map(str, key)))
+        return [ns for turn in self.turns[key] for ns in turn]
+
+
+def read_times(path):
+    times = defaultdict(list)
+    with open(path) as lines:
+        for line in lines:
+            name, ns = line.split()
+            times[name].append(int(ns))
+    return times
+
+
+def ways_results(reads, costs, quick):
+    sizes = sorted({key[2] for key in reads.turns if key[0] == "optimus"})
+    results = []
+    for size in sizes:
+        for name in [*WAYS, "in-place", *VARIANTS]:
+            measured = 8 * KIB if quick and name in LOOPS else size
+            for driver in DRIVERS:
+                for read in ["first", "again"]:
+                    key = name, driver, measured, read
+                    if (name in LOOPS and key not in reads.turns and
+                            key[:3] in reads.failed):
+                        # ACPICA aborts a loop after 30 seconds
+                        results.append({
+                            "way": name, "size": size, "driver": driver,
+                            "read": read, "measured": measured,
+                            "failed": reads.failed[key[:3]]})
+                        continue
+                    entry = {"way": name, "size": size, "driver": driver,
+                             "read": read, "measured": measured,
+                             "calls": reads.calls.get(key[:3]),
+                             **summary(reads.all(*key))}
+                    if read == "again" or measured == size:
+                        scale = 1
+                    else:
+                        # A loop reads all bytes once, at the first call
+                        scale = size / measured
+                    for field in ["median", "low", "high", "min"]:
+                        entry[field] *= scale
+                    for other in ["optimus", "buffer"]:
+                        to = ratio(reads.turns[key],
+                                   reads.turns[other, driver, size, read])
+                        to.update({field: to[field] * scale
+                                   for field in ["median", "low", "high"]})
+                        entry["to_" + other] = to
+                    if read == "again" and measured != size:
+                        # not comparable
+                        del entry["to_optimus"], entry["to_buffer"]
+                    results.append(entry)
+    # What any table takes does not count
+    empty = min(reads.heap["nothing", sizes[0]])
+    for name in [*WAYS, *VARIANTS]:
+        for size in sizes:
+            measured = 8 * KIB if quick and name in LOOPS else size
+            costs[f"{name}-{size}"].update(
+                heap_kib=max(0, statistics.median(reads.heap[name, measured]) -
+                             empty),
+                heap_of=measured)
+    return results
+
+
+def memory(out):
+    """With and without the device."""
+    found = {}
+    for kind in ["bochs-display", "vfio-optimus"]:
+        with open(os.path.join(out, f"boot-{kind}.log"), errors="replace") as log:
+            match = re.search(r"lab: memory ram=(\d+) total=(\d+) (.*)", log.read())
+        if not match:
+            fail(f"the guest with {kind} did not tell its memory")
+        found[kind] = {"ram": int(match[1]), "total_kib": int(match[2]),
+                       **{name: int(value, 16) for name, value in
+                          (word.split("=") for word in match[3].split())}}
+    without, with_it = found["bochs-display"], found["vfio-optimus"]
+    return {**found, "difference": {name: with_it[name] - without[name]
+                                    for name in without}}
+
+
+def tree_seconds(top):
+    """How long the last complete build took, by what ninja wrote of it."""
+    for path in sorted(glob.glob(f"{top}/build/tree-*/build/.ninja_log")):
+        with open(path) as log:
+            ends = [int(line.split("\t")[1]) for line in log
+                    if not line.startswith("#")]
+        if len(ends) > 1000:
+            return max(ends) / 1000
+    return None
+
+
+def collect(out, top):
+    quick = os.path.basename(out) == "quick"
+    with open(os.path.join(out, "costs.json")) as file:
+        costs = json.load(file)
+    times = read_times(os.path.join(out, "times"))
+    reads = Reads(os.path.join(out, "ways.log"))
+    sizes = Reads(os.path.join(out, "sizes.log"))
+    with open(os.path.join(out, "load")) as file:
+        load = float(file.read())
+    with open("/proc/cpuinfo") as file:
+        cpu = re.search(r"model name\s*: (.*)", file.read())
+
+    growth = {}
+    for driver in DRIVERS:
+        points = [(size / KIB, summary(sizes.all("optimus", driver, size, "again"))
+                   ["min"]) for size in sorted(
+                       {key[2] for key in sizes.turns if key[0] == "optimus"})]
+        growth[driver] = {"points": points, **fit(points)}
+    places = [summary(sizes.all(f"device-{n}", "nvidia", 64 * KIB, "again"))["min"]
+              for n in range(1, 9)]
+    starts = [(count, (statistics.median(times[f"start-vfio-optimus-{count}"]) -
+                       statistics.median(times[f"start-bochs-display-{count}"]))
+               / 1e6) for count in [1, 2, 4, 8]]
+
+    def turns(name):
+        return [[ns] for ns in times[name]]
+
+    return {
+        "quick": quick,
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{cpu[1] if cpu else platform.machine()}, "
+                   f"{os.cpu_count()} CPUs, load {load} before",
+        "reads": ways_results(reads, costs, quick),
+        "costs": costs,
+        "memory": memory(out),
+        "growth": growth,
+        "devices": {"read_ms": places,
+                    "aml": [costs[f"devices-{n}"]["aml"] for n in [1, 2, 4, 8]],
+                    "start_ms": {"points": starts, **fit(starts)}},
+        "start": {**ratio(turns("lab-vfio-optimus"), turns("lab-vfio-pci")),
+                  "vfio-pci": summary(times["lab-vfio-pci"]),
+                  "vfio-optimus": summary(times["lab-vfio-optimus"])},
+        "boot": {**ratio(turns("boot-vfio-optimus"), turns("boot-bochs-display")),
+                 "bochs-display": summary(times["boot-bochs-display"]),
+                 "vfio-optimus": summary(times["boot-vfio-optimus"])},
+        "effort_s": {
+            "plugin, again": times["plugin-warm"][0] / 1e9,
+            "plugin, from a clone": times["plugin-cold"][0] / 1e9
+            if "plugin-cold" in times else None,
+            "tree": tree_seconds(top)},
+    }
+
+
+def number(value):
+    """Three digits, or as many as there are before the point."""
+    if math.isinf(value):
+        return "never"
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(max(value, 0.01))))}f}"
+
+
+def duration(ms):
+    return f"{number(ms / 1000)} s" if ms >= 1000 else f"{number(ms)} ms"
+
+
+def find(results, way, size, driver, read):
+    return next(entry for entry in results["reads"] if
+                (entry["way"], entry["size"], entry["driver"], entry["read"]) ==
+                (way, size, driver, read))
+
+
+def print_table(results):
+    sizes = sorted({entry["size"] for entry in results["reads"]})
+    rows = []
+    for size in sizes:
+        for driver, title in DRIVERS.items():
+            for read in ["first", "again"]:
+                rows.append((f"{size // KIB} KiB, {title}, " + (
+                    "first read" if read == "first" else "repeated"), None))
+                for way, text in {**WAYS, "in-place": "vfio-optimus, its own node",
+                                  **VARIANTS}.items():
+                    rows.append((text, find(results, way, size, driver, read)))
+    print(f"\n{'':34}{'median':>10}{'quartiles':>22}{'n':>4}"
+          f"{'to vfio-optimus':>17}{'to bound':>10}")
+    for text, entry in rows:
+        if not entry:
+            print(f"\n{text}")
+            continue
+        if "failed" in entry:
+            print(f"  {text:32}{'fails':>10}  {entry['failed']}")
+            continue
+        scaled = entry["measured"] != entry["size"]
+        note = ""
+        if scaled:
+            note = f"  of {entry['measured'] // KIB} KiB"
+            if entry["read"] == "first":
+                note += f", times {entry['size'] // entry['measured']}"
+        ratios = [number(entry[key]["median"]) if key in entry else "-"
+                  for key in ["to_optimus", "to_buffer"]]
+        spread = f"{number(entry['low'])}-{number(entry['high'])} ms"
+        print(f"  {text:32}{duration(entry['median']):>10}{spread:>22}"
+              f"{entry['n']:>4}{ratios[0]:>17}{ratios[1]:>10}{note}")
+
+    print(f"\n{'':34}{'AML':>9}{'kernel heap':>13}{'QEMU tables':>13}{'initrd':>8}")
+    for size in sizes:
+        for way, text in {**WAYS, **VARIANTS}.items():
+            cost = results["costs"][f"{way}-{size}"]
+            tables = (f"{cost['tables']:+d} B" if "tables" in cost
+                      else "too large")
+            moved = f"{cost['initrd']:+d}" if "initrd" in cost else ""
+            print(f"  {text:32}{cost['aml']:>7} B{cost['heap_kib']:>9.0f} KiB"
+                  f"{tables:>13}{moved:>8}  {size // KIB} KiB" +
+                  (f", heap of {cost['heap_of'] // KIB} KiB"
+                   if cost["heap_of"] != size else ""))
+    print('  "too large": -acpitable takes 64 KiB.  The heap is exact to some KiB.')
+    print("\n" + "\n".join(facts(results)))
+    print("\nAimed at, and the result (times decide nothing):")
+    print("\n".join(goals(results)))
+
+
+def goals(results):
+    """What was aimed at, and what came of it."""
+    size = min(entry["size"] for entry in results["reads"])
+
+    def to(way, driver, read="first", other="optimus"):
+        entry = find(results, way, size, driver, read)
+        return math.inf if "failed" in entry else entry["to_" + other]["median"]
+
+    rows = []
+
+    def goal(text, value, met):
+        rows.append(f"  {'met' if met else 'missed':8}{text}: {number(value)}")
+
+    least = min(to(way, driver) for way in LOOPS for driver in DRIVERS)
+    goal("first read, times faster than the fw_cfg loops, at least 500", least,
+         least >= 500)
+    for way in ["segments", "field"]:
+        least = min(to(way, "nvidia", read) for read in ["first", "again"])
+        goal(f"4 KiB steps, times faster than {WAYS[way]}, at least 8", least,
+             least >= 8)
+    for driver, title in DRIVERS.items():
+        most = max(to("optimus", driver, read, "buffer")
+                   for read in ["first", "again"])
+        goal(f"{title}, times the bound, at most 3", most, most <= 3)
+    for key in ["start", "boot"]:
+        low, high = results[key]["low"], results[key]["high"]
+        goal(f"{key}, ratio, 1 within {low:.3f}-{high:.3f}",
+             results[key]["median"], low <= 1 <= high)
+    worst = min(line["r2"] for line in results["growth"].values())
+    goal("time is linear in the size, R^2 at least 0.99", worst, worst >= 0.99)
+    return rows
+
+
+def measured(seconds, how):
+    return f"{seconds:.0f} s" if seconds else f"not measured ({how})"
+
+
+def facts(results):
+    moved = results["memory"]["difference"]
+    growth, devices = results["growth"], results["devices"]
+    effort = results["effort_s"]
+    lines = [
+        f"guest RAM taken: {-moved['ram']} bytes by the firmware's memory map, "
+        f"{-moved['total_kib']} KiB of MemTotal; the guest's DSDT moved by "
+        f"{moved['dsdt']} bytes, its initrd by {moved['initrd']}",
+    ]
+    for key, what in [("start", "start of QEMU in the lab, to vfio-pci"),
+                      ("boot", "boot of a guest, to the same device without")]:
+        entry = results[key]
+        lines.append(f"{what}: {entry['median']:.3f} times "
+                     f"({entry['low']:.3f}-{entry['high']:.3f}, {entry['n']} pairs)")
+    for driver, title in DRIVERS.items():
+        line = growth[driver]
+        lines.append(
+            f"{title}, 64 to 1000 KiB: {line['slope'] * 1000:.1f} us a KiB, "
+            f"{line['base']:.2f} ms at 0, R^2 = {line['r2']:.5f}")
+    access = growth["nouveau"]["slope"] * 1e6 / (KIB / 8)
+    lines += [
+        f"what limits large reads: {access:.0f} ns for each 8 bytes, the largest "
+        "access that AML has, where Mid of a buffer copies memory",
+        "1, 2, 4, 8 devices: AML " + ", ".join(map(str, devices["aml"])) +
+        f" bytes; read of 64 KiB {min(devices['read_ms']):.2f}-"
+        f"{max(devices['read_ms']):.2f} ms; QEMU's start "
+        f"{devices['start_ms']['slope']:+.2f} ms a device "
+        f"(R^2 = {devices['start_ms']['r2']:.2f})",
+        "building: the plugin again "
+        f"{measured(effort['plugin, again'], '')}, from a fresh clone with all "
+        f"downloads {measured(effort['plugin, from a clone'], 'left out or failed')}, "
+        f"QEMU with the series {measured(effort['tree'], 'run scripts/build-tree')}",
+    ]
+    failed = {entry["failed"] for entry in results["reads"] if "failed" in entry}
+    if failed:
+        lines.append(f"fails: {', '.join(sorted(failed))}; Linux stops a method "
+                     "that loops for 30 seconds")
+    return lines
+
+
+def svg(results):
+    """Bars on a log axis: the first read of one ROM, by both drivers."""
+    size = min(entry["size"] for entry in results["reads"])
+    ways = ["optimus", "buffer", "segments", "field", *LOOPS]
+    left, right, top, step = 250, 130, 104, 26
+    width = 900
+    entries = {driver: [find(results, way, size, driver, "first") for way in ways]
+               for driver in DRIVERS}
+    values = [entry["median"] for group in entries.values() for entry in group
+              if "median" in entry]
+    low = math.floor(math.log10(min(values)))
+    high = math.ceil(math.log10(max(values)))
+    plot = width - left - right
+
+    def x(value):
+        return left + plot * (math.log10(value) - low) / (high - low)
+
+    parts, y, bold = [], top, ' class="b"'
+    for driver, title in [("nvidia", "NVIDIA's driver: calls of 4 KiB"),
+                          ("nouveau", "nouveau: two calls, or 4 KiB a call where that fails")]:
+        parts.append(f'<text x="20" y="{y}" class="b">{title}</text>')
+        y += 10
+        for way, entry in zip(ways, entries[driver]):
+            ours = way == "optimus"
+            if "failed" in entry:
+                parts.append(f'<text x="{left - 8}" y="{y + 15}" text-anchor="end">'
+                             f'{WAYS[way]}</text><text x="{left + 6}" y="{y + 15}">'
+                             f'fails: {entry["failed"]}</text>')
+                y += step
+                continue
+            color = "#0a7d4f" if ours else "#9aa5b1" if way == "buffer" else "#c2571a"
+            ms = entry["median"]
+            factor = "" if ours else f" · {number(entry['to_optimus']['median'])}×"
+            about = "≈ " if entry["measured"] != size else ""
+            parts.append(
+                f'<text x="{left - 8}" y="{y + 15}" text-anchor="end"'
+                f'{bold if ours else ""}>{WAYS[way]}</text>'
+                f'<rect x="{left}" y="{y + 2}" width="{x(ms) - left:.1f}" height="18" '
+                f'rx="2" fill="{color}"/>'
+                f'<text x="{x(ms) + 6:.1f}" y="{y + 15}">{about}{duration(ms)}'
+                f'{factor}</text>')
+            y += step
+        y += 30
+    bottom = y - 30
+    axis = []
+    for power in range(low, high + 1):
+        at = x(10 ** power)
+        text = f"{10 ** power:g} ms" if power < 3 else f"{10 ** (power - 3):g} s"
+        axis.append(f'<line x1="{at:.1f}" y1="{top - 14}" x2="{at:.1f}" '
+                    f'y2="{bottom}" stroke="#e1e5ea"/>'
+                    f'<text x="{at:.1f}" y="{bottom + 18}" text-anchor="middle" '
+                    f'class="s">{text}</text>')
+    height = bottom + 66
+    notes = ["Shorter is better; each line stands for ten times the one before. "
+             "×: times what vfio-optimus takes.",
+             "Grey: the least that AML can take, at the price of the ROM in the "
+             "kernel's memory."]
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">
+<title>Time to read a VBIOS of {size // KIB} KiB from ACPI _ROM</title>
+<style>text {{ font: 13px sans-serif; fill: #1f2933 }} .b {{ font-weight: bold }}
+.h {{ font: bold 17px sans-serif }} .s {{ font-size: 11px; fill: #52606d }}</style>
+<rect width="{width}" height="{height}" rx="8" fill="#ffffff" stroke="#cbd2d9"/>
+<text x="20" y="30" class="h">First read of a {size // KIB} KiB VBIOS by a guest's driver</text>
+<text x="20" y="50" class="s">{notes[0]}</text>
+<text x="20" y="66" class="s">{notes[1]}</text>
+{chr(10).join(axis)}
+{chr(10).join(parts)}
+<text x="20" y="{height - 14}" class="s">Guest under TCG, median. {results['date']}, {results['machine'].replace('&', 'and')}</text>
+</svg>
+"""
+
+
+def readme(results):
+    sizes = sorted({entry["size"] for entry in results["reads"]})
+    lines = [
+        "A driver's first read of the VBIOS, in a guest under TCG (scripts/bench; "
+        f"{results['date']}, {results['machine']}):", "",
+        "![Time of a first read, by way](hw-optimus/docs/bench.svg)", "",
+        "| | " + " | ".join(f"NVIDIA, {size // KIB} KiB | nouveau, {size // KIB} KiB"
+                            for size in sizes) + " | AML | kernel heap |",
+        "|---|" + "---:|" * (2 * len(sizes) + 2)]
+    for way, text in WAYS.items():
+        cells = []
+        for size in sizes:
+            for driver in DRIVERS:
+                entry = find(results, way, size, driver, "first")
+                if "failed" in entry:
+                    cells.append(f"fails: {entry['failed']}")
+                    continue
+                factor = ("" if way == "optimus" else
+                          f" ({number(entry['to_optimus']['median'])}×)")
+                cells.append(duration(entry["median"]) + factor)
+        cost = results["costs"][f"{way}-{sizes[0]}"]
+        lines.append(f"| {text} | " + " | ".join(cells) +
+                     f" | {cost['aml']} B | {max(0, cost['heap_kib']):.0f} KiB |")
+    lines += ["", *[f"- {line}" for line in facts(results)]]
+    return "\n".join(lines)
+
+
+def save(path, text):
+    with open(path + ".new", "w", encoding="utf-8") as out:
+        out.write(text)
+    os.replace(path + ".new", path)
+
+
+def main():
+    arguments = sys.argv[1:]
+    renew = "--readme" in arguments
+    out, top = [word for word in arguments if word != "--readme"]
+    results = collect(out.rstrip("/"), top)
+    save(os.path.join(out, "results.json"), json.dumps(results, indent=1) + "\n")
+    save(os.path.join(out, "bench.svg"), svg(results))
+    print_table(results)
+    if not renew:
+        return
+    path = os.path.join(top, "README.md")
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    block = re.compile(r"(<!-- bench -->\n).*?(<!-- /bench -->)", re.S)
+    if not block.search(text):
+        fail("README.md has no lines <!-- bench --> and <!-- /bench --> to fill: "
+             "put them where the results shall be")
+    save(path, block.sub(lambda match: f"{match[1]}{readme(results)}\n{match[2]}",
+                         text))
+    shutil.copyfile(os.path.join(out, "bench.svg"),
+                    os.path.join(top, "hw-optimus/docs/bench.svg"))
+
+
+main()

@@ -124,7 +124,8 @@ fail:
 /* The images of the ROM, or NULL with @errp set. */
 static GArray *parse_rom(const char *path, const GByteArray *rom, Error **errp)
 {
-    g_autofree char *why = NULL;
+    g_autofree char *why = NULL, *from = NULL, *to = NULL;
+    g_autofree char *cut = g_strconcat(path, ".cut", NULL);
     GArray *images = optimus_rom_parse(rom->data, rom->len, 0, &why);
     size_t start;
 
@@ -145,8 +146,10 @@ static GArray *parse_rom(const char *path, const GByteArray *rom, Error **errp)
                "it starts at offset 0x%zx", path,
                rom->len >= 4 && !memcmp(rom->data, "NVGI", 4) ?
                "behind an NVGI header" : "behind other data", start);
-    error_append_hint(errp, "Cut it out with: tail -c +%zu '%s' >vbios.rom\n",
-                      start + 1, path);
+    from = g_shell_quote(path);
+    to = g_shell_quote(cut);
+    error_append_hint(errp, "Cut it out with: tail -c +%zu -- %s >%s\n",
+                      start + 1, from, to);
     return NULL;
 }
 

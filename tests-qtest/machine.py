@@ -2,6 +2,7 @@
 
 The guest's CPU is stopped before its first instruction; qtest takes its place."""
 
+import collections
 import json
 import os
 import re
@@ -14,6 +15,8 @@ import tempfile
 WINDOW_START = 0xfef00000
 WINDOW_END = 0xfeffb000
 TIME_LIMIT = 60
+
+figures = collections.Counter()     # what a test counts, for its last line
 
 FW_CFG_DIRECTORY = 0x19
 FW_CFG_READ_SELECT = 0x0a
@@ -193,4 +196,8 @@ def tap_main(module):
         sys.exit("no module pycotap: run scripts/check, which gets it")
     suite = unittest.defaultTestLoader.loadTestsFromModule(module)
     result = TAPTestRunner(test_output_log=LogMode.LogToError).run(suite)
+    if figures:
+        names = [os.path.basename(arg) for arg in sys.argv[:2]]
+        print("# figures:", *names, ", ".join(
+            f"{name}: {number}" for name, number in figures.items()))
     sys.exit(not result.wasSuccessful())

@@ -330,17 +330,19 @@ static bool check_machine(Error **errp)
 static void check_aml_built(void *opaque)
 {
     Object *obj = opaque;
+    char *path;
 
-    if (!get_state(obj)->aml_built) {
-        g_autofree char *path = qdev_get_dev_path(DEVICE(obj));
-
-        error_report(TYPE_VFIO_OPTIMUS ": QEMU has built no ACPI node for the "
-                     "device at %s, so that it has no _ROM", path);
-        error_printf("Attach it to the root bus or to a root port on it, not "
-                     "behind an expander bridge (pxb); with QEMU 7.2, do not "
-                     "turn off acpi-pci-hotplug-with-bridge-support.\n");
-        exit(1);
+    if (get_state(obj)->aml_built) {
+        return;
     }
+    path = qdev_get_dev_path(DEVICE(obj));
+    error_report(TYPE_VFIO_OPTIMUS ": QEMU has built no ACPI node for the "
+                 "device at %s, so that it has no _ROM", path);
+    error_printf("Attach it to the root bus or to a root port on it, not "
+                 "behind an expander bridge (pxb); with QEMU 7.2, do not "
+                 "turn off acpi-pci-hotplug-with-bridge-support.\n");
+    g_free(path);
+    exit(1);
 }
 
 static void vfio_optimus_build_aml(AcpiDevAmlIf *adev, Aml *scope)

@@ -248,16 +248,29 @@ static bool is_set(Object *obj, const char *property)
     return object_property_get_uint(obj, property, NULL) != UINT32_MAX;
 }
 
+/* Read a number as sysfs has it, from what need not be sysfs: any directory. */
+static bool read_id(const char *path, unsigned int *id)
+{
+    char text[16] = "";
+    int fd = qemu_open(path, O_RDONLY | O_NONBLOCK, NULL);
+    ssize_t got;
+
+    if (fd < 0) {
+        return false;
+    }
+    got = RETRY_ON_EINTR(read(fd, text, sizeof(text) - 1));
+    qemu_close(fd);
+    return got > 0 && !qemu_strtoui(g_strchomp(text), NULL, 16, id);
+}
+
 /* Set @property from the file @name in @dir, if the kernel knows the ID. */
 static void set_subsystem_id(Object *obj, const char *property, const char *dir,
                              const char *name)
 {
     g_autofree char *path = g_build_filename(dir, name, NULL);
-    g_autofree char *text = NULL;
     unsigned int id;
 
-    if (!g_file_get_contents(path, &text, NULL, NULL) ||
-        qemu_strtoui(g_strchomp(text), NULL, 16, &id)) {
+    if (!read_id(path, &id)) {
         warn_report("the host's kernel does not tell a subsystem ID of this "
                     "device: cannot read '%s'; set %s if the driver needs it",
                     path, property);

@@ -96,6 +96,12 @@ class Machine:
             if "event" not in answer:
                 return answer
 
+    def quit(self):
+        """End it; returns its exit status and what it wrote to stderr."""
+        self.qmp("quit")
+        stderr = self.process.communicate(timeout=TIME_LIMIT)[1]
+        return self.process.returncode, stderr
+
     def get(self, path, name):
         return self.qmp("qom-get", path=path, property=name)["return"]
 

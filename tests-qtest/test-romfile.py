@@ -300,7 +300,8 @@ class Case(unittest.TestCase):
     def tearDown(self):
         found = QEMU.findings()
         figures["findings"] += len(found)
-        self.assertEqual(found, [], "\n".join(found))
+        if found:
+            self.fail("\n".join(found))
 
     def path(self, name):
         return os.path.join(self.folder.name, name)

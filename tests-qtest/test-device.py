@@ -2,13 +2,14 @@
 """What vfio-optimus does without a guest: which machines it refuses, and what
 it puts into memory and ACPI tables.
 
-usage: test-device.py PLUGIN_DIRECTORY ACPICA_ROOT
+usage: test-device.py PLUGIN_DIRECTORY TOOLS_ROOT
 
 The device behind it is QEMU's bochs-display, wherever no VFIO device is needed.
 """
 
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -299,10 +300,50 @@ class Plugin(unittest.TestCase):
 
     preload = os.path.join(PLUGIN, "vfio-optimus-preload.so")
 
+    @classmethod
+    def setUpClass(cls):
+        with open(VFIO) as wrapper:
+            text = wrapper.read()
+        cls.program = re.search(r"^exec '([^']*)'", text, re.M).group(1)
+        libraries = re.search(r"^export LD_LIBRARY_PATH='(.*)'", text, re.M)
+        cls.libraries = libraries.group(1) if libraries else ""
+        cls.build_id = re.search(r"Build ID: (\w+)", subprocess.run(
+            ["readelf", "-n", cls.program], capture_output=True, text=True,
+            check=True).stdout).group(1)
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        os.chmod(folder.name, 0o755)
+        self.folder = folder.name
+
     def run_with(self, *command, **environment):
         return subprocess.run(
             command, capture_output=True, text=True, timeout=60,
             env={**os.environ, "LD_PRELOAD": self.preload, **environment})
+
+    def harmless(self, command, status, stdout, stderr="", **environment):
+        done = self.run_with(*command, **environment)
+        self.assertEqual((done.returncode, done.stdout, done.stderr),
+                         (status, stdout, stderr))
+
+    def not_loaded(self, program, *words):
+        """One sentence, and QEMU goes on without the type."""
+        done = self.run_with(program, "-device", "help",
+                             LD_LIBRARY_PATH=self.libraries)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("bochs-display", done.stdout)
+        self.assertNotIn("vfio-optimus", done.stdout)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        for word in ("vfio-optimus: not loaded: ", *words):
+            self.assertIn(word, done.stderr)
+
+    def copy_of_qemu(self, change=lambda image: image):
+        copy = os.path.join(self.folder, "qemu-system-x86_64")
+        with open(self.program, "rb") as original, open(copy, "wb") as out:
+            out.write(change(original.read()))
+        os.chmod(copy, 0o755)
+        return copy
 
     def test_listed(self):
         done = subprocess.run([VFIO, "-device", "help"], capture_output=True,
@@ -310,44 +351,118 @@ class Plugin(unittest.TestCase):
         self.assertIn('name "vfio-optimus", bus PCI', done.stdout)
         self.assertEqual(done.stderr, "")
 
-    def test_other_programs(self):
-        done = self.run_with("bash", "-c", "echo fine; exit 3")
-        self.assertEqual((done.returncode, done.stdout, done.stderr),
-                         (3, "fine\n", ""))
+    def test_shell(self):
+        self.harmless(["bash", "-c", "echo fine; (exit 3)"], 3, "fine\n")
+        # and what a shell starts, one after the other
+        self.harmless(["sh", "-c", "ls -d / | cat; env true"], 0, "/\n")
+
+    def test_other_programs_of_qemu(self):
+        """They have no device models."""
+        for root, names in ((ACPICA, ("qemu-img", "qemu-io", "qemu-nbd")),
+                            (self.program.rsplit("/usr/bin/", 1)[0],
+                             ("qemu-pr-helper",))):
+            path = ":".join(f"{root}/{name}/x86_64-linux-gnu"
+                            for name in ("usr/lib", "lib"))
+            for name in names:
+                command = [os.path.join(root, "usr/bin", name), "--version"]
+                plain = subprocess.run(
+                    command, capture_output=True, text=True, timeout=60,
+                    env={**os.environ, "LD_LIBRARY_PATH": path})
+                self.assertEqual(plain.returncode, 0, plain.stderr)
+                self.harmless(command, 0, plain.stdout, plain.stderr,
+                              LD_LIBRARY_PATH=path)
+
+    def test_static_program(self):
+        source = os.path.join(self.folder, "a.c")
+        program = os.path.join(self.folder, "a")
+        with open(source, "w") as out:
+            out.write("int main(void) { return 7; }")
+        subprocess.run(["cc", "-static", "-o", program, source], check=True)
+        self.harmless([program], 7, "")
+
+    def test_setuid_program(self):
+        """The dynamic linker drops what does not come from the system."""
+        program = os.path.join(self.folder, "id")
+        shutil.copy("/usr/bin/id", program)
+        os.chmod(program, 0o4755)
+        user = [] if os.getuid() else ["setpriv", "--reuid=65534",
+                                       "--clear-groups"]
+        self.harmless([*user, program, "-u"], 0, f"{os.getuid()}\n")
 
     def test_other_build(self):
-        """In another QEMU: one sentence, and it goes on without the type."""
-        with open(VFIO) as wrapper:
-            text = wrapper.read()
-        program = re.search(r"^exec '([^']*)'", text, re.M).group(1)
-        libraries = re.search(r"^export LD_LIBRARY_PATH='(.*)'", text, re.M)
-        build_id = bytes.fromhex(re.search(r"Build ID: (\w+)", subprocess.run(
-            ["readelf", "-n", program], capture_output=True,
-            text=True).stdout).group(1))
-        with open(program, "rb") as original:
-            image = original.read()
-        self.assertEqual(image.count(build_id), 1)
-        with tempfile.TemporaryDirectory() as folder:
-            other = os.path.join(folder, "qemu-system-x86_64")
-            with open(other, "wb") as out:
-                out.write(image.replace(build_id, build_id[::-1]))
-            os.chmod(other, 0o755)
-            done = self.run_with(
-                other, "-device", "help",
-                LD_LIBRARY_PATH=libraries.group(1) if libraries else "")
+        """The same version, built differently."""
+        build_id = bytes.fromhex(self.build_id)
+
+        def change(image):
+            self.assertEqual(image.count(build_id), 1)
+            return image.replace(build_id, build_id[::-1])
+
+        self.not_loaded(self.copy_of_qemu(change), "it was built for QEMU",
+                        self.build_id, build_id[::-1].hex(),
+                        "scripts/build-plugin")
+
+    def test_broken_notes(self):
+        """Notes whose sizes lead out of them."""
+        note = struct.pack("<III", 4, 20, 3) + b"GNU\0"
+
+        def change(*sizes):
+            def patch(image):
+                self.assertEqual(image.count(note), 1)
+                return image.replace(note, struct.pack("<III", *sizes) +
+                                     b"GNU\0")
+            return patch
+
+        for sizes in ((0, 0, 3), (4, 0, 3), (4, 0xffffffff, 3),
+                      (0xffffffff, 20, 3), (0xfffffffc, 0xfffffffc, 3),
+                      (4, 64, 3), (4, 63, 3)):
+            self.not_loaded(self.copy_of_qemu(change(*sizes)))
+
+    def test_no_build_id(self):
+        copy = self.copy_of_qemu()
+        subprocess.run(["objcopy", "--remove-section=.note.gnu.build-id", copy],
+                       check=True)
+        self.not_loaded(copy, "this QEMU has no build-id", self.build_id)
+
+    def test_stripped(self):
+        """Of all that strip takes, the plugin needs nothing."""
+        copy = self.copy_of_qemu()
+        subprocess.run(["strip", "--strip-all", copy], check=True)
+        done = self.run_with(copy, "-device", "help",
+                             LD_LIBRARY_PATH=self.libraries)
+        self.assertIn('name "vfio-optimus"', done.stdout)
+        self.assertEqual(done.stderr, "")
+
+    def test_other_emulator(self):
+        """Of the same package, for another target."""
+        folder = os.path.dirname(self.program)
+        # behind a script in 7.2
+        others = [path for path in (folder + "/../libexec/qemu-system-i386",
+                                    folder + "/qemu-system-i386")
+                  if os.path.exists(path)]
+        self.not_loaded(others[0], "it was built for QEMU", self.build_id)
+
+    def test_no_device_file(self):
+        copy = shutil.copy(self.preload, self.folder)
+        done = self.run_with(self.program, "-device", "help", LD_PRELOAD=copy,
+                             LD_LIBRARY_PATH=self.libraries)
         self.assertEqual(done.returncode, 0)
-        self.assertIn("bochs-display", done.stdout)
-        self.assertNotIn("vfio-optimus", done.stdout)
-        self.assertEqual(len(done.stderr.splitlines()), 1)
-        for word in ("vfio-optimus: not loaded: it was built for QEMU",
-                     build_id.hex(), build_id[::-1].hex(),
-                     "scripts/build-plugin"):
-            self.assertIn(word, done.stderr)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        self.assertIn("vfio-optimus: not loaded: ", done.stderr)
+        self.assertIn("vfio-optimus.so: cannot open shared object file",
+                      done.stderr)
 
     def test_loaded_twice(self):
-        done = self.run_with(VFIO, "-device", "help")
-        self.assertIn("vfio-optimus", done.stdout)
-        self.assertEqual(done.stderr, "")
+        """The same file twice, two copies, and the one for tests beside it."""
+        copy = shutil.copy(self.preload, self.folder)
+        shutil.copy(os.path.join(PLUGIN, "vfio-optimus.so"), self.folder)
+        for second in (self.preload, copy,
+                       os.path.join(PLUGIN, "test-optimus-preload.so")):
+            for order in ([self.preload, second], [second, self.preload]):
+                done = self.run_with(
+                    self.program, "-device", "help",
+                    LD_PRELOAD=":".join(order), LD_LIBRARY_PATH=self.libraries)
+                self.assertEqual(done.stdout.count('name "vfio-optimus"'), 1)
+                self.assertEqual((done.returncode, done.stderr), (0, ""))
 
 
 if __name__ == "__main__":

@@ -86,12 +86,12 @@ class Values:
 
     def some(self):
         names = self.chance.sample(sorted(self.properties),
-                                   self.chance.randint(0, 5))
+                                   self.chance.choice([0, 1, 1, 2, 3, 5]))
         result = {name: self.value(name, self.properties[name])
                   for name in names}
-        if self.chance.random() < 0.8:
+        if self.chance.random() < 0.9:
             result["romfile"] = self.rom
-        if self.chance.random() < 0.3:
+        if self.chance.random() < 0.1:
             result["addr"] = self.value("addr", "str")
         return result
 
@@ -105,7 +105,8 @@ class Values:
                    ("pxb,id=px,bus_nr=32", "px"), ("", "pci.0")]}
         machine = self.chance.choice(sorted(bridges))
         bridge, bus = self.chance.choice(bridges[machine])
-        bus = self.chance.choice([bus, bus, None, "ide.0", "nowhere", ""])
+        bus = self.chance.choice([bus, bus, bus, None, None, None, "ide.0",
+                                  "nowhere", ""])
         also = ["-device", bridge] if bridge else []
         return ["-M", machine, *also], bus
 

@@ -181,7 +181,7 @@ class Fuzz(Files):
             path = chance.choice(paths)
             value = values.value(name, properties.get(name, "str"))
             yield chance.choice([
-                ("device_add", {"driver": kind, **values.some()}),
+                ("device_add", {"driver": kind, "bus": "rp", **values.some()}),
                 ("object-add", {"qom-type": kind, "id": "x"}),
                 ("qom-set", {"path": path, "property": name, "value": value}),
                 ("qom-get", {"path": path, "property": name}),
@@ -194,8 +194,10 @@ class Fuzz(Files):
     def qmp(self, parent, *args):
         properties = self.properties(parent)
         values = Values(random.Random(SEED), properties, self.rom)
+        # with a slot that can be plugged into
+        args = ["-M", "q35", "-device", "pcie-root-port,id=rp", *args]
         with self.subTest(seed=SEED), \
-                Machine(QEMUS[parent].program, "-M", "q35", *args) as machine:
+                Machine(QEMUS[parent].program, *args) as machine:
             for command, arguments in self.commands(values, properties):
                 try:
                     answer = machine.qmp(command, **arguments)
@@ -205,7 +207,7 @@ class Fuzz(Files):
                 if command in ("device_add", "object-add", "device_del"):
                     self.assertIn("error", answer, arguments)
                 figures["QMP commands"] += 1
-            for name in ("rom-size", "rom-address") if args else ():
+            for name in ("rom-size", "rom-address") if self.gpu in args else ():
                 self.assertTrue(machine.get("/machine/peripheral/gpu", name))
             self.assertEqual(machine.quit()[0], 0)
 

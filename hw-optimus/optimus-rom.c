@@ -174,7 +174,7 @@ GArray *optimus_rom_parse(const uint8_t *rom, size_t size, size_t offset,
 {
     g_autoptr(GArray) images = g_array_new(false, false, sizeof(OptimusImage));
     size_t next = offset;
-    OptimusImage image;
+    OptimusImage image = { 0 };
 
     do {
         if (next == size && images->len) {

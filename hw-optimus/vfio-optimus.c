@@ -124,7 +124,8 @@ fail:
 /* The images of the ROM, or NULL with @errp set. */
 static GArray *parse_rom(const char *path, const GByteArray *rom, Error **errp)
 {
-    g_autofree char *why = NULL;
+    g_autofree char *why = NULL, *from = NULL, *to = NULL;
+    g_autofree char *cut = g_strconcat(path, ".cut", NULL);
     GArray *images = optimus_rom_parse(rom->data, rom->len, 0, &why);
     size_t start;
 
@@ -145,8 +146,10 @@ static GArray *parse_rom(const char *path, const GByteArray *rom, Error **errp)
                "it starts at offset 0x%zx", path,
                rom->len >= 4 && !memcmp(rom->data, "NVGI", 4) ?
                "behind an NVGI header" : "behind other data", start);
-    error_append_hint(errp, "Cut it out with: tail -c +%zu '%s' >vbios.rom\n",
-                      start + 1, path);
+    from = g_shell_quote(path);
+    to = g_shell_quote(cut);
+    error_append_hint(errp, "Cut it out with: tail -c +%zu -- %s >%s\n",
+                      start + 1, from, to);
     return NULL;
 }
 
@@ -245,16 +248,29 @@ static bool is_set(Object *obj, const char *property)
     return object_property_get_uint(obj, property, NULL) != UINT32_MAX;
 }
 
+/* Read a number as sysfs has it, from what need not be sysfs: any directory. */
+static bool read_id(const char *path, unsigned int *id)
+{
+    char text[16] = "";
+    int fd = qemu_open(path, O_RDONLY | O_NONBLOCK, NULL);
+    ssize_t got;
+
+    if (fd < 0) {
+        return false;
+    }
+    got = RETRY_ON_EINTR(read(fd, text, sizeof(text) - 1));
+    qemu_close(fd);
+    return got > 0 && !qemu_strtoui(g_strchomp(text), NULL, 16, id);
+}
+
 /* Set @property from the file @name in @dir, if the kernel knows the ID. */
 static void set_subsystem_id(Object *obj, const char *property, const char *dir,
                              const char *name)
 {
     g_autofree char *path = g_build_filename(dir, name, NULL);
-    g_autofree char *text = NULL;
     unsigned int id;
 
-    if (!g_file_get_contents(path, &text, NULL, NULL) ||
-        qemu_strtoui(g_strchomp(text), NULL, 16, &id)) {
+    if (!read_id(path, &id)) {
         warn_report("the host's kernel does not tell a subsystem ID of this "
                     "device: cannot read '%s'; set %s if the driver needs it",
                     path, property);
@@ -327,17 +343,19 @@ static bool check_machine(Error **errp)
 static void check_aml_built(void *opaque)
 {
     Object *obj = opaque;
+    char *path;
 
-    if (!get_state(obj)->aml_built) {
-        g_autofree char *path = qdev_get_dev_path(DEVICE(obj));
-
-        error_report(TYPE_VFIO_OPTIMUS ": QEMU has built no ACPI node for the "
-                     "device at %s, so that it has no _ROM", path);
-        error_printf("Attach it to the root bus or to a root port on it, not "
-                     "behind an expander bridge (pxb); with QEMU 7.2, do not "
-                     "turn off acpi-pci-hotplug-with-bridge-support.\n");
-        exit(1);
+    if (get_state(obj)->aml_built) {
+        return;
     }
+    path = qdev_get_dev_path(DEVICE(obj));
+    error_report(TYPE_VFIO_OPTIMUS ": QEMU has built no ACPI node for the "
+                 "device at %s, so that it has no _ROM", path);
+    error_printf("Attach it to the root bus or to a root port on it, not "
+                 "behind an expander bridge (pxb); with QEMU 7.2, do not "
+                 "turn off acpi-pci-hotplug-with-bridge-support.\n");
+    g_free(path);
+    exit(1);
 }
 
 static void vfio_optimus_build_aml(AcpiDevAmlIf *adev, Aml *scope)

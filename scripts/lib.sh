@@ -345,9 +345,9 @@ replace() {
     rm -rf "$2.old"
 }
 
-# unpack_tools: iasl, acpiexec and UEFIExtract, for the tests.
+# unpack_tools: iasl, acpiexec, UEFIExtract and qemu-img, for the tests.
 unpack_tools() {
-    unpack_packages vbios-tools bookworm uefitool-cli acpica-tools
+    unpack_packages vbios-tools bookworm uefitool-cli acpica-tools qemu-utils
 }
 
 # root_libraries ROOT: where the programs unpacked there have their libraries.

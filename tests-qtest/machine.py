@@ -2,6 +2,7 @@
 
 The guest's CPU is stopped before its first instruction; qtest takes its place."""
 
+import collections
 import json
 import os
 import re
@@ -14,6 +15,8 @@ import tempfile
 WINDOW_START = 0xfef00000
 WINDOW_END = 0xfeffb000
 TIME_LIMIT = 60
+
+figures = collections.Counter()     # what a test counts, for its last line
 
 FW_CFG_DIRECTORY = 0x19
 FW_CFG_READ_SELECT = 0x0a
@@ -92,6 +95,12 @@ class Machine:
             answer = json.loads(stream.readline())
             if "event" not in answer:
                 return answer
+
+    def quit(self):
+        """End it; returns its exit status and what it wrote to stderr."""
+        self.qmp("quit")
+        stderr = self.process.communicate(timeout=TIME_LIMIT)[1]
+        return self.process.returncode, stderr
 
     def get(self, path, name):
         return self.qmp("qom-get", path=path, property=name)["return"]
@@ -193,4 +202,8 @@ def tap_main(module):
         sys.exit("no module pycotap: run scripts/check, which gets it")
     suite = unittest.defaultTestLoader.loadTestsFromModule(module)
     result = TAPTestRunner(test_output_log=LogMode.LogToError).run(suite)
+    if figures:
+        names = [os.path.basename(arg) for arg in sys.argv[:2]]
+        print("# figures:", *names, ", ".join(
+            f"{name}: {number}" for name, number in figures.items()))
     sys.exit(not result.wasSuccessful())

@@ -1,19 +1,19 @@
 #!/usr/bin/python3
-"""What vfio-optimus does without a guest: what it refuses, what it warns of,
-and what it puts into memory and ACPI tables.
+"""What vfio-optimus does without a guest: which machines it refuses, and what
+it puts into memory and ACPI tables.
 
-usage: test-device.py PLUGIN_DIRECTORY ACPICA_ROOT
+usage: test-device.py PLUGIN_DIRECTORY TOOLS_ROOT
 
 The device behind it is QEMU's bochs-display, wherever no VFIO device is needed.
 """
 
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import unittest
 
 import vbios
@@ -49,196 +49,6 @@ class Files(unittest.TestCase):
 
     def rom(self, name="vbios.rom", **arguments):
         return self.file(vbios.make(**{**BOCHS, **arguments}), name)
-
-
-class Romfile(Files):
-    def start(self, path, *args, program=TEST, **options):
-        return run(program, *args, "-device", f"vfio-optimus,romfile={path}",
-                   **options)
-
-    def refused(self, path, *words, **options):
-        status, stderr = self.start(path, **options)
-        self.assertEqual(status, 1, stderr)
-        self.assertNotIn("warning", stderr)
-        for word in words:
-            self.assertIn(word, stderr)
-        # one sentence, and at most one line that tells what to do
-        self.assertLessEqual(len(stderr.splitlines()), 2, stderr)
-        return stderr
-
-    def warned(self, path, *words):
-        status, stderr = self.start(path)
-        self.assertEqual(status, 0, stderr)
-        lines = stderr.splitlines()
-        self.assertEqual(len(lines), 1, stderr)
-        for word in ("warning: ", path, *words):
-            self.assertIn(word, lines[0])
-
-    def test_good(self):
-        self.assertEqual(self.start(self.rom()), (0, ""))
-
-    def test_trailing_padding(self):
-        path = self.file(vbios.make(**BOCHS) + b"\xff" * 5000)
-        self.assertEqual(self.start(path), (0, ""))
-
-    def test_chain(self):
-        path = self.file(vbios.chain([BOCHS, {**BOCHS, "kind": 3}]))
-        self.assertEqual(self.start(path), (0, ""))
-
-    def test_found_beside_firmware(self):
-        """As the PCI core: by name in the directories of -L."""
-        self.rom("card.rom")
-        status, stderr = run(TEST, "-L", self.folder.name, "-device",
-                             "vfio-optimus,romfile=card.rom")
-        # its firmware is not found any more, which comes later
-        self.assertNotIn("romfile", stderr)
-        status, stderr = run(TEST, "-device", "vfio-optimus,romfile=card.rom")
-        self.assertEqual(status, 1)
-        self.assertIn("romfile: Could not open 'card.rom'", stderr)
-
-    def test_none(self):
-        status, stderr = run(TEST, "-device", "vfio-optimus")
-        self.assertEqual(status, 1)
-        self.assertIn("vfio-optimus needs the video BIOS: set romfile=FILE",
-                      stderr)
-        self.refused("", "set romfile=FILE")
-
-    def test_missing(self):
-        path = os.path.join(self.folder.name, "nothing")
-        self.refused(path, f"romfile: Could not open '{path}': "
-                     "No such file or directory")
-
-    def test_empty(self):
-        path = self.file(b"")
-        self.refused(path, f"romfile '{path}' is empty")
-
-    def test_not_regular(self):
-        fifo = os.path.join(self.folder.name, "fifo")
-        os.mkfifo(fifo)
-        for path in (self.folder.name, fifo, "/dev/zero", "/dev/null"):
-            self.refused(path, f"romfile '{path}' is not a regular file")
-
-    def test_unreadable(self):
-        path = self.rom()
-        os.chmod(path, 0)
-        self.refused(path, f"romfile: Could not open '{path}': Permission "
-                     "denied", privileged=False)
-
-    def test_too_large(self):
-        path = self.file(b"\x55\xaa")
-        for size in (ROOM + 1, 4 << 30):
-            os.truncate(path, size)
-            self.refused(path, f"romfile '{path}' has {size} bytes; the ROM "
-                         f"window has room for {ROOM}, of which {ROOM} are "
-                         "left")
-
-    def test_no_rom(self):
-        path = self.file(bytes(70000))
-        self.refused(path, f"romfile '{path}' is not a video BIOS",
-                     "starts with 00 00, not with 55 aa",
-                     "none starts further in")
-
-    def test_too_short(self):
-        for size in (1, 2, 25):
-            path = self.file(vbios.make()[:size])
-            self.refused(path, path, "cut off")
-
-    def cut_out_with_hint(self, path, *words):
-        stderr = self.refused(path, *words)
-        command = re.search(r"Cut it out with: (.*)", stderr).group(1)
-        subprocess.run(command, shell=True, cwd=self.folder.name, check=True)
-        self.assertEqual(
-            self.start(os.path.join(self.folder.name, "vbios.rom")), (0, ""))
-
-    def test_nvgi_header(self):
-        path = self.file(vbios.chain([BOCHS], nvgi=True), "download.rom")
-        self.cut_out_with_hint(path, f"romfile '{path}' does not start with an "
-                               "option ROM image: behind an NVGI header it "
-                               "starts at offset 0x2000")
-
-    def test_other_header(self):
-        # a 55 AA that starts nothing comes first
-        path = self.file(b"\x55\xaa".ljust(999, b"x") + vbios.make())
-        self.refused(path, f"romfile '{path}' is broken")
-        path = self.file(b"x\x55\xaa".ljust(999, b"x") + vbios.make(**BOCHS),
-                         "dump.rom")
-        self.cut_out_with_hint(path, "behind other data it starts at offset "
-                               f"{999:#x}")
-
-    def broken(self, offset, data, *words, rom=None):
-        rom = bytearray(rom or vbios.make())
-        rom[offset:offset + len(data)] = data
-        path = self.file(bytes(rom))
-        self.refused(path, f"romfile '{path}' is broken: ", *words)
-
-    def test_no_pcir(self):
-        self.broken(vbios.PCIR, b"PCIX", "no PCIR data structure at 0x40")
-        self.broken(0x18, b"\0\0", "no PCIR data structure at 0x0")
-        self.broken(0x18, b"\xff\xff", "PCIR data structure",
-                    "past the end", rom=vbios.make(size=1024))
-        self.broken(vbios.PCIR + 0x0a, b"\x10\0", "16 bytes long")
-
-    def test_runs_past_end(self):
-        self.broken(vbios.PCIR + 0x10, b"\xff\xff",
-                    "the image at offset 0x0 is 0x1fffe00 bytes long")
-        whole = vbios.chain([{}, {"kind": 3}])
-        self.broken(0, b"", "the image at offset 0x19600", "the file ends",
-                    rom=whole[:-1])
-        self.broken(0, b"", "the file ends behind the image at offset 0x0, "
-                    "which does not have the last-image bit",
-                    rom=whole[:0x19600])
-
-    def test_no_length(self):
-        self.broken(vbios.PCIR + 0x10, b"\0\0", "has length 0")
-
-    def test_no_second_image(self):
-        self.broken(0x19600, b"ab", "no option ROM image at offset 0x19600",
-                    "61 62", rom=vbios.chain([{}, {"kind": 3}]))
-
-    def test_shrinks_while_read(self):
-        # sysfs says 4096 bytes and gives what there is
-        path = "/sys/kernel/mm/transparent_hugepage/enabled"
-        self.refused(path, f"romfile '{path}' changed while it was read")
-
-    def test_changes_while_read(self):
-        path = self.rom()
-        stop = threading.Event()
-
-        def touch():
-            time = 1
-            while not stop.wait(0.01):
-                os.utime(path, ns=(time, time))
-                time += 1
-
-        thread = threading.Thread(target=touch)
-        thread.start()
-        try:
-            # strace makes the first read of the file take 0.3 s
-            self.refused(path, f"romfile '{path}' changed while it was read",
-                         program=["strace", "-f", "-o", "/dev/null", "-P", path,
-                                  "-e", "inject=read:delay_enter=300000", TEST])
-        finally:
-            stop.set()
-            thread.join()
-
-    def test_checksum(self):
-        rom = bytearray(vbios.make(**BOCHS))
-        rom[0x1000] = (rom[0x1000] + 3) % 256
-        self.warned(self.file(bytes(rom)), "the image at offset 0x0",
-                    "add up to 0x03, not to 0", "nouveau's fast path")
-
-    def test_other_device(self):
-        self.warned(self.rom(vendor=0x10de, device=0x139b),
-                    "1234:1111", "10de:139b")
-        self.warned(self.rom(device=0x1112), "1234:1111", "1234:1112")
-        # any image of the chain will do
-        path = self.file(vbios.chain([{"device": 0x1112, "vendor": 0x1234},
-                                      {**BOCHS, "kind": 3}]))
-        self.assertEqual(self.start(path), (0, ""))
-
-    def test_other_class(self):
-        self.warned(self.rom(class_code=0x020000), "0x020000",
-                    "not a display controller's")
 
 
 class Machines(Files):
@@ -487,10 +297,50 @@ class Plugin(unittest.TestCase):
 
     preload = os.path.join(PLUGIN, "vfio-optimus-preload.so")
 
+    @classmethod
+    def setUpClass(cls):
+        with open(VFIO) as wrapper:
+            text = wrapper.read()
+        cls.program = re.search(r"^exec '([^']*)'", text, re.M).group(1)
+        libraries = re.search(r"^export LD_LIBRARY_PATH='(.*)'", text, re.M)
+        cls.libraries = libraries.group(1) if libraries else ""
+        cls.build_id = re.search(r"Build ID: (\w+)", subprocess.run(
+            ["readelf", "-n", cls.program], capture_output=True, text=True,
+            check=True).stdout).group(1)
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        os.chmod(folder.name, 0o755)
+        self.folder = folder.name
+
     def run_with(self, *command, **environment):
         return subprocess.run(
             command, capture_output=True, text=True, timeout=60,
             env={**os.environ, "LD_PRELOAD": self.preload, **environment})
+
+    def harmless(self, command, status, stdout, stderr="", **environment):
+        done = self.run_with(*command, **environment)
+        self.assertEqual((done.returncode, done.stdout, done.stderr),
+                         (status, stdout, stderr))
+
+    def not_loaded(self, program, *words):
+        """One sentence, and QEMU goes on without the type."""
+        done = self.run_with(program, "-device", "help",
+                             LD_LIBRARY_PATH=self.libraries)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("bochs-display", done.stdout)
+        self.assertNotIn("vfio-optimus", done.stdout)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        for word in ("vfio-optimus: not loaded: ", *words):
+            self.assertIn(word, done.stderr)
+
+    def copy_of_qemu(self, change=lambda image: image):
+        copy = os.path.join(self.folder, "qemu-system-x86_64")
+        with open(self.program, "rb") as original, open(copy, "wb") as out:
+            out.write(change(original.read()))
+        os.chmod(copy, 0o755)
+        return copy
 
     def test_listed(self):
         done = subprocess.run([VFIO, "-device", "help"], capture_output=True,
@@ -498,44 +348,118 @@ class Plugin(unittest.TestCase):
         self.assertIn('name "vfio-optimus", bus PCI', done.stdout)
         self.assertEqual(done.stderr, "")
 
-    def test_other_programs(self):
-        done = self.run_with("bash", "-c", "echo fine; exit 3")
-        self.assertEqual((done.returncode, done.stdout, done.stderr),
-                         (3, "fine\n", ""))
+    def test_shell(self):
+        self.harmless(["bash", "-c", "echo fine; (exit 3)"], 3, "fine\n")
+        # and what a shell starts, one after the other
+        self.harmless(["sh", "-c", "ls -d / | cat; env true"], 0, "/\n")
+
+    def test_other_programs_of_qemu(self):
+        """They have no device models."""
+        for root, names in ((ACPICA, ("qemu-img", "qemu-io", "qemu-nbd")),
+                            (self.program.rsplit("/usr/bin/", 1)[0],
+                             ("qemu-pr-helper",))):
+            path = ":".join(f"{root}/{name}/x86_64-linux-gnu"
+                            for name in ("usr/lib", "lib"))
+            for name in names:
+                command = [os.path.join(root, "usr/bin", name), "--version"]
+                plain = subprocess.run(
+                    command, capture_output=True, text=True, timeout=60,
+                    env={**os.environ, "LD_LIBRARY_PATH": path})
+                self.assertEqual(plain.returncode, 0, plain.stderr)
+                self.harmless(command, 0, plain.stdout, plain.stderr,
+                              LD_LIBRARY_PATH=path)
+
+    def test_static_program(self):
+        source = os.path.join(self.folder, "a.c")
+        program = os.path.join(self.folder, "a")
+        with open(source, "w") as out:
+            out.write("int main(void) { return 7; }")
+        subprocess.run(["cc", "-static", "-o", program, source], check=True)
+        self.harmless([program], 7, "")
+
+    def test_setuid_program(self):
+        """The dynamic linker drops what does not come from the system."""
+        program = os.path.join(self.folder, "id")
+        shutil.copy("/usr/bin/id", program)
+        os.chmod(program, 0o4755)
+        user = [] if os.getuid() else ["setpriv", "--reuid=65534",
+                                       "--clear-groups"]
+        self.harmless([*user, program, "-u"], 0, f"{os.getuid()}\n")
 
     def test_other_build(self):
-        """In another QEMU: one sentence, and it goes on without the type."""
-        with open(VFIO) as wrapper:
-            text = wrapper.read()
-        program = re.search(r"^exec '([^']*)'", text, re.M).group(1)
-        libraries = re.search(r"^export LD_LIBRARY_PATH='(.*)'", text, re.M)
-        build_id = bytes.fromhex(re.search(r"Build ID: (\w+)", subprocess.run(
-            ["readelf", "-n", program], capture_output=True,
-            text=True).stdout).group(1))
-        with open(program, "rb") as original:
-            image = original.read()
-        self.assertEqual(image.count(build_id), 1)
-        with tempfile.TemporaryDirectory() as folder:
-            other = os.path.join(folder, "qemu-system-x86_64")
-            with open(other, "wb") as out:
-                out.write(image.replace(build_id, build_id[::-1]))
-            os.chmod(other, 0o755)
-            done = self.run_with(
-                other, "-device", "help",
-                LD_LIBRARY_PATH=libraries.group(1) if libraries else "")
+        """The same version, built differently."""
+        build_id = bytes.fromhex(self.build_id)
+
+        def change(image):
+            self.assertEqual(image.count(build_id), 1)
+            return image.replace(build_id, build_id[::-1])
+
+        self.not_loaded(self.copy_of_qemu(change), "it was built for QEMU",
+                        self.build_id, build_id[::-1].hex(),
+                        "scripts/build-plugin")
+
+    def test_broken_notes(self):
+        """Notes whose sizes lead out of them."""
+        note = struct.pack("<III", 4, 20, 3) + b"GNU\0"
+
+        def change(*sizes):
+            def patch(image):
+                self.assertEqual(image.count(note), 1)
+                return image.replace(note, struct.pack("<III", *sizes) +
+                                     b"GNU\0")
+            return patch
+
+        for sizes in ((0, 0, 3), (4, 0, 3), (4, 0xffffffff, 3),
+                      (0xffffffff, 20, 3), (0xfffffffc, 0xfffffffc, 3),
+                      (4, 64, 3), (4, 63, 3)):
+            self.not_loaded(self.copy_of_qemu(change(*sizes)))
+
+    def test_no_build_id(self):
+        copy = self.copy_of_qemu()
+        subprocess.run(["objcopy", "--remove-section=.note.gnu.build-id", copy],
+                       check=True)
+        self.not_loaded(copy, "this QEMU has no build-id", self.build_id)
+
+    def test_stripped(self):
+        """Of all that strip takes, the plugin needs nothing."""
+        copy = self.copy_of_qemu()
+        subprocess.run(["strip", "--strip-all", copy], check=True)
+        done = self.run_with(copy, "-device", "help",
+                             LD_LIBRARY_PATH=self.libraries)
+        self.assertIn('name "vfio-optimus"', done.stdout)
+        self.assertEqual(done.stderr, "")
+
+    def test_other_emulator(self):
+        """Of the same package, for another target."""
+        folder = os.path.dirname(self.program)
+        # behind a script in 7.2
+        others = [path for path in (folder + "/../libexec/qemu-system-i386",
+                                    folder + "/qemu-system-i386")
+                  if os.path.exists(path)]
+        self.not_loaded(others[0], "it was built for QEMU", self.build_id)
+
+    def test_no_device_file(self):
+        copy = shutil.copy(self.preload, self.folder)
+        done = self.run_with(self.program, "-device", "help", LD_PRELOAD=copy,
+                             LD_LIBRARY_PATH=self.libraries)
         self.assertEqual(done.returncode, 0)
-        self.assertIn("bochs-display", done.stdout)
-        self.assertNotIn("vfio-optimus", done.stdout)
-        self.assertEqual(len(done.stderr.splitlines()), 1)
-        for word in ("vfio-optimus: not loaded: it was built for QEMU",
-                     build_id.hex(), build_id[::-1].hex(),
-                     "scripts/build-plugin"):
-            self.assertIn(word, done.stderr)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        self.assertIn("vfio-optimus: not loaded: ", done.stderr)
+        self.assertIn("vfio-optimus.so: cannot open shared object file",
+                      done.stderr)
 
     def test_loaded_twice(self):
-        done = self.run_with(VFIO, "-device", "help")
-        self.assertIn("vfio-optimus", done.stdout)
-        self.assertEqual(done.stderr, "")
+        """The same file twice, two copies, and the one for tests beside it."""
+        copy = shutil.copy(self.preload, self.folder)
+        shutil.copy(os.path.join(PLUGIN, "vfio-optimus.so"), self.folder)
+        for second in (self.preload, copy,
+                       os.path.join(PLUGIN, "test-optimus-preload.so")):
+            for order in ([self.preload, second], [second, self.preload]):
+                done = self.run_with(
+                    self.program, "-device", "help",
+                    LD_PRELOAD=":".join(order), LD_LIBRARY_PATH=self.libraries)
+                self.assertEqual(done.stdout.count('name "vfio-optimus"'), 1)
+                self.assertEqual((done.returncode, done.stderr), (0, ""))
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ static char *fetch_some(AcpiRom *r)
 static bool fetch_to(AcpiRom *r, size_t end, char **why)
 {
     if (end > ROM_MAX) {
-        *why = g_strdup_printf("it is longer than %u MiB", ROM_MAX >> 20);
+        *why = g_strdup_printf("it is longer than %d MiB", ROM_MAX >> 20);
         return false;
     }
     r->length = MAX(r->length, end);

@@ -1,0 +1,68 @@
+"""QEMU with a plugin that was compiled with AddressSanitizer, LeakSanitizer and
+UndefinedBehaviorSanitizer.  QEMU itself is the distribution's."""
+
+import os
+import re
+import subprocess
+import tempfile
+
+# The exit status stays QEMU's, whatever leaks; errors end it by SIGABRT.
+# Without the slow unwinder no stack goes beyond glib, which has no frame pointers.
+OPTIONS = ("exitcode=0:abort_on_error=1:detect_leaks=1:print_stacktrace=1:"
+           "fast_unwind_on_malloc=0:malloc_context_size=20:"
+           'stack_trace_format="    #%n in %f %S %m"')
+
+# QEMU frees a former view of memory in another thread, if it comes to that.
+LATE = "memory_region_transaction_commit"
+
+
+class Sanitized:
+    """The wrapper for a QEMU with the plugin DEVICE (vfio-optimus or
+    test-optimus) of the directory PLUGIN: self.program; and what it reports."""
+
+    def __init__(self, plugin, device, modules=None):
+        self.modules = modules or os.path.join(plugin, "meson/hw-optimus/plugin")
+        self.device = device
+        self.folder = tempfile.TemporaryDirectory()
+        os.chmod(self.folder.name, 0o777)
+        self.program = os.path.join(self.folder.name, "qemu")
+        library = subprocess.run(["cc", "-print-file-name=libasan.so"],
+                                 check=True, capture_output=True, text=True)
+        loader = f"sanitized-{device}-preload.so"
+        preload = [library.stdout.strip(), os.path.join(self.modules, loader)]
+        options = f"{OPTIONS}:log_path={self.folder.name}/log"
+        name = {"vfio-optimus": "qemu-optimus",
+                "test-optimus": "qemu-test-optimus"}[device]
+        with open(os.path.join(plugin, name)) as wrapper:
+            text = wrapper.read()
+        plain = f"LD_PRELOAD=$dir/{device}-preload.so"
+        if plain not in text:
+            raise RuntimeError(f"{name} has changed: no {plain}")
+        text = text.replace(plain, "\n".join((
+            f"export ASAN_OPTIONS='{options}':$ASAN_OPTIONS",
+            f"export UBSAN_OPTIONS='{options}'",
+            "export G_SLICE=always-malloc",
+            "LD_PRELOAD=" + ":".join(preload))))
+        with open(self.program, "w") as out:
+            out.write(text)
+        os.chmod(self.program, 0o755)
+
+    def findings(self):
+        """What the sanitizers found in our code since the last call, when no
+        QEMU runs.  A leak is ours if one of our functions is in its stack."""
+        found = []
+        for name in sorted(os.listdir(self.folder.name)):
+            if not name.startswith("log."):
+                continue
+            path = os.path.join(self.folder.name, name)
+            with open(path, errors="replace") as log:
+                text = log.read()
+            os.unlink(path)
+            if re.search("ERROR: AddressSanitizer|runtime error:|fatal error",
+                         text):
+                found.append(text)
+                continue
+            found += [block for block in text.split("\n\n")
+                      if "leak of" in block and LATE not in block
+                      and f"sanitized-{self.device}" in block]
+        return found

@@ -169,7 +169,7 @@ lab_cpio() {
 lab_l2_cpio() {
     lab_tree "$1.tree"
     install "$LAB_SOURCE/l2-init" "$1.tree/init"
-    lab_modules "$1.tree/modules" nouveau
+    lab_modules "$1.tree/modules" nouveau bochs
     lab_cpio "$1.tree" "$1"
 }
 
@@ -286,8 +286,8 @@ lab_l0() {
 # as a plain guest of the QEMU in DIR on this machine, with ARGs added.
 # Its console is in build/lab/run/NAME/console.log, QEMU's own messages in
 # qemu.log; returns QEMU's status, or 1 if the guest did not come to its end.
-# Variables: LAB_MACHINE (q35), LAB_FIRMWARE (seabios or ovmf), LAB_PRELOAD
-# (for LD_PRELOAD), LAB_TIMEOUT.
+# Variables: LAB_MACHINE (q35), LAB_ACCEL (tcg), LAB_FIRMWARE (seabios or ovmf),
+# LAB_PRELOAD (for LD_PRELOAD), LAB_TIMEOUT.
 lab_guest() {
     local run=$LAB/run/$1 append=$3 files=() firmware=() status=0
     local kernel=$LAB_OUT/vmlinux
@@ -313,7 +313,7 @@ lab_guest() {
         QEMU_MODULE_DIR="$LAB_QEMU_ROOT/usr/$LIBDIR/qemu" \
         "$LAB_QEMU" -L "$LAB_QEMU_ROOT/usr/share/seabios" \
         -L "$LAB_QEMU_ROOT/usr/share/qemu" -nodefaults -display none \
-        -no-reboot -M "${LAB_MACHINE:-q35}" -accel tcg -cpu max -m 384 \
+        -no-reboot -M "${LAB_MACHINE:-q35}" -accel "${LAB_ACCEL:-tcg}" -cpu max -m 384 \
         "${firmware[@]}" -kernel "$kernel" -initrd "$run/initrd" \
         -append "console=ttyS0 panic=-1 quiet $append" \
         -serial "file:$run/console.log" "$@" \

@@ -178,7 +178,9 @@ lab_l1_cpio() {
     install "$LAB_SOURCE/l1-init" "$1.tree/init"
     cp "$LAB_SOURCE/l1.sh" "$1.tree"
     lab_modules "$1.tree/modules" vfio_iommu_type1 vfio_pci kvm_amd
-    mkdir "$1.tree/l2"
+    mkdir "$1.tree/l2" "$1.tree/modules/other"
+    # a driver for what shares its IOMMU group with the chipset's other parts
+    lab_modules "$1.tree/modules/other" i2c_i801
     cp "$LAB_OUT"/{l2.cpio,vmlinux} "$1.tree/l2"
     cp "$LAB_ROOT"/boot/vmlinuz-* "$1.tree/l2/vmlinuz"
     lab_cpio "$1.tree" "$1"

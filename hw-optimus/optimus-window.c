@@ -136,7 +136,12 @@ OptimusWindow *optimus_window_get(const uint8_t *rom, uint32_t size,
 
 void optimus_window_put(OptimusWindow *window)
 {
-    if (!window || --window->users) {
+    if (!window) {
+        return;
+    }
+    window->users--;
+    trace_vfio_optimus_window(window->base, window->rom_size, window->users);
+    if (window->users) {
         return;
     }
     QLIST_REMOVE(window, next);

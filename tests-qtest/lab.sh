@@ -175,7 +175,7 @@ lab_cpio() {
 lab_l2_cpio() {
     lab_tree "$1.tree"
     install "$LAB_SOURCE/l2-init" "$1.tree/init"
-    lab_modules "$1.tree/modules" nouveau
+    lab_modules "$1.tree/modules" nouveau bochs
     lab_cpio "$1.tree" "$1"
 }
 
@@ -184,7 +184,9 @@ lab_l1_cpio() {
     install "$LAB_SOURCE/l1-init" "$1.tree/init"
     cp "$LAB_SOURCE/l1.sh" "$1.tree"
     lab_modules "$1.tree/modules" vfio_iommu_type1 vfio_pci kvm_amd
-    mkdir "$1.tree/l2"
+    mkdir "$1.tree/l2" "$1.tree/modules/other"
+    # a driver for what shares its IOMMU group with the chipset's other parts
+    lab_modules "$1.tree/modules/other" i2c_i801
     cp "$LAB_OUT"/{l2.cpio,vmlinux} "$1.tree/l2"
     cp "$LAB_ROOT"/boot/vmlinuz-* "$1.tree/l2/vmlinuz"
     lab_cpio "$1.tree" "$1"
@@ -292,8 +294,8 @@ lab_l0() {
 # as a plain guest of the QEMU in DIR on this machine, with ARGs added.
 # Its console is in build/lab/run/NAME/console.log, QEMU's own messages in
 # qemu.log; returns QEMU's status, or 1 if the guest did not come to its end.
-# Variables: LAB_MACHINE (q35), LAB_FIRMWARE (seabios or ovmf), LAB_PRELOAD
-# (for LD_PRELOAD), LAB_TIMEOUT.
+# Variables: LAB_MACHINE (q35), LAB_ACCEL (tcg), LAB_FIRMWARE (seabios or ovmf),
+# LAB_PRELOAD (for LD_PRELOAD), LAB_TIMEOUT.
 lab_guest() {
     local run=$LAB/run/$1 append=$3 files=() firmware=() status=0
     local kernel=$LAB_OUT/vmlinux
@@ -319,7 +321,7 @@ lab_guest() {
         QEMU_MODULE_DIR="$LAB_QEMU_ROOT/usr/$LIBDIR/qemu" \
         "$LAB_QEMU" -L "$LAB_QEMU_ROOT/usr/share/seabios" \
         -L "$LAB_QEMU_ROOT/usr/share/qemu" -nodefaults -display none \
-        -no-reboot -M "${LAB_MACHINE:-q35}" -accel tcg -cpu max -m 384 \
+        -no-reboot -M "${LAB_MACHINE:-q35}" -accel "${LAB_ACCEL:-tcg}" -cpu max -m 384 \
         "${firmware[@]}" -kernel "$kernel" -initrd "$run/initrd" \
         -append "console=ttyS0 panic=-1 quiet $append" \
         -serial "file:$run/console.log" "$@" \

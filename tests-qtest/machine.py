@@ -47,7 +47,8 @@ class Machine:
         self.dir = tempfile.TemporaryDirectory()
         listeners = {name: self._listen(name) for name in ("qmp", "qtest")}
         self.process = subprocess.Popen(
-            [program, "-nodefaults", "-display", "none", "-S",
+            [*([program] if isinstance(program, str) else program),
+             "-nodefaults", "-display", "none", "-S",
              "-qmp", f"unix:{self.dir.name}/qmp",
              "-qtest", f"unix:{self.dir.name}/qtest", "-qtest-log", "/dev/null",
              *args], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)

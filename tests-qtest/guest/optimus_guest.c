@@ -10,8 +10,12 @@
  */
 
 #include <linux/acpi.h>
+#include <linux/crc32.h>
+#include <linux/delay.h>
 #include <linux/fs.h>
+#include <linux/io.h>
 #include <linux/kprobes.h>
+#include <linux/kthread.h>
 #include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/pci.h>
@@ -23,10 +27,15 @@
 
 #define PAGE 0x1000u
 #define ROM_MAX (1000u * 1024)
+#define THREADS_MAX 8
+/* Where windows can be, and a few pages around it */
+#define RANGE_START 0xfeeff000u
+#define RANGE_END 0xff000000u
 
 static char *action = "read";
 module_param(action, charp, 0);
-MODULE_PARM_DESC(action, "read, contract, speed, bench, watch or setsub");
+MODULE_PARM_DESC(action,
+		 "read, contract, speed, bench, watch, scan, write or setsub");
 
 static char *bdf;
 module_param(bdf, charp, 0);
@@ -42,7 +51,7 @@ MODULE_PARM_DESC(out, "read: file to write what was read to");
 
 static char *rom;
 module_param(rom, charp, 0);
-MODULE_PARM_DESC(rom, "contract, bench: file with the ROM as it should be");
+MODULE_PARM_DESC(rom, "contract, bench, scan, write: file with the ROM as it should be");
 
 static char *table;
 module_param(table, charp, 0);
@@ -71,6 +80,14 @@ MODULE_PARM_DESC(count, "contract: calls with random arguments");
 static unsigned int seed = 1;
 module_param(seed, uint, 0);
 MODULE_PARM_DESC(seed, "contract: seed of the random arguments");
+
+static unsigned int threads = 1;
+module_param(threads, uint, 0);
+MODULE_PARM_DESC(threads, "contract: divide the random calls among so many");
+
+static unsigned int stride = 4;
+module_param(stride, uint, 0);
+MODULE_PARM_DESC(stride, "scan, write: bytes between two accesses");
 
 static char *sub;
 module_param(sub, charp, 0);
@@ -213,7 +230,13 @@ struct contract {
 	u32 limit;
 	u32 checked;
 	u32 wrong;
+	u32 together;		/* calls begun while another one was running */
+	u32 count;		/* random calls to make */
+	u32 random;		/* state of the generator */
+	struct completion done;
 };
+
+static atomic_t running = ATOMIC_INIT(0);
 
 static u32 expected_length(const struct contract *c, u32 offset, u32 length)
 {
@@ -229,7 +252,10 @@ static void check_call(struct contract *c, u32 offset, u32 length)
 
 	if (offset < size)
 		valid = min(want, size - offset);
+	if (atomic_inc_return(&running) > 1)
+		c->together++;
 	object = call_rom(offset, length, &status);
+	atomic_dec(&running);
 	if (object) {
 		got = object->buffer.length;
 		bytes = object->buffer.pointer;
@@ -286,66 +312,231 @@ static void check_table(struct contract *c)
 }
 
 /* xorshift32: the same numbers on every kernel */
-static u32 next_random(void)
+static u32 next_random(struct contract *c)
 {
-	static u32 state;
-
-	if (!state)
-		state = seed ?: 1;
-	state ^= state << 13;
-	state ^= state >> 17;
-	state ^= state << 5;
-	return state;
+	c->random ^= c->random << 13;
+	c->random ^= c->random >> 17;
+	c->random ^= c->random << 5;
+	return c->random;
 }
 
 static void check_random(struct contract *c)
 {
 	u32 i;
 
-	for (i = 0; i < count; i++) {
-		u32 kind = next_random(), offset, length;
+	for (i = 0; i < c->count; i++) {
+		u32 kind = next_random(c), offset, length;
 
-		offset = next_random() % (size + 0x20);
+		offset = next_random(c) % (size + 0x20);
 		if (!(kind & 1))
 			offset &= ~(PAGE - 1);
 		if (!(kind & 0xe))
-			offset = next_random();
+			offset = next_random(c);
 		switch (kind >> 4 & 0xf) {
 		case 0:
-			length = next_random() % (c->limit + 0x20);
+			length = next_random(c) % (c->limit + 0x20);
 			break;
 		case 1:
-			length = next_random();
+			length = next_random(c);
 			break;
 		case 2 ... 5:
-			length = next_random() % 0x20;
+			length = next_random(c) % 0x20;
 			break;
 		case 6 ... 9:
 			length = PAGE;
 			break;
 		default:
-			length = next_random() % (PAGE + 0x20);
+			length = next_random(c) % (PAGE + 0x20);
 		}
 		check_call(c, offset, length);
+		cond_resched();
 	}
+}
+
+static int random_thread(void *data)
+{
+	struct contract *c = data;
+
+	check_random(c);
+	complete(&c->done);
+	/* It is to be there still when it is stopped */
+	while (!kthread_should_stop())
+		msleep(1);
+	return 0;
+}
+
+/* The random calls from several CPUs at once; adds what they found to *c. */
+static int check_threads(struct contract *c)
+{
+	static struct contract parts[THREADS_MAX];
+	struct task_struct *tasks[THREADS_MAX];
+	unsigned int i, n;
+	int err = 0;
+
+	for (n = 0; n < threads; n++) {
+		parts[n] = (struct contract) {
+			.data = c->data, .limit = c->limit,
+			.count = count / threads,
+			.random = seed * threads + n ?: 1,
+		};
+		init_completion(&parts[n].done);
+		tasks[n] = kthread_create(random_thread, &parts[n],
+					  "optimus/%u", n);
+		if (IS_ERR(tasks[n])) {
+			err = PTR_ERR(tasks[n]);
+			break;
+		}
+		kthread_bind(tasks[n], n % num_online_cpus());
+		wake_up_process(tasks[n]);
+	}
+	for (i = 0; i < n; i++) {
+		wait_for_completion(&parts[i].done);
+		kthread_stop(tasks[i]);
+		c->checked += parts[i].checked;
+		c->wrong += parts[i].wrong;
+		c->together += parts[i].together;
+	}
+	return err;
 }
 
 static int do_contract(void)
 {
 	struct contract c = {};
+	int err;
 
-	if (!rom)
+	if (!rom || !threads || threads > THREADS_MAX)
 		return -EINVAL;
 	c.data = read_file(rom, &size);
 	if (!c.data)
 		return -EIO;
 	c.limit = round_up(size, PAGE) + PAGE;
 	check_table(&c);
-	check_random(&c);
+	err = check_threads(&c);
 	vfree(c.data);
-	pr_info("contract=%s seed=%u checked=%u mismatches=%u size=%u\n",
-		c.wrong ? "broken" : "ok", seed, c.checked, c.wrong, size);
-	return c.wrong ? -EIO : 0;
+	pr_info("contract=%s seed=%u checked=%u mismatches=%u size=%u cpus=%u together=%u\n",
+		c.wrong ? "broken" : "ok", seed, c.checked, c.wrong, size,
+		num_online_cpus(), c.together);
+	return c.wrong ? -EIO : err;
+}
+
+/* Physical memory, whatever ACPI says of it */
+
+/* The ROM as its window should be, with zeros up to the end of the range. */
+static u8 *padded_rom(void)
+{
+	u8 *data = read_file(rom, &size), *padded = NULL;
+
+	if (data)
+		padded = vzalloc(RANGE_END - RANGE_START);
+	if (padded)
+		memcpy(padded, data, size);
+	vfree(data);
+	return padded;
+}
+
+/* Where the ROM's first page is from, or RANGE_END. */
+static u32 find_window(const u8 __iomem *range, const u8 *padded)
+{
+	static u8 page[PAGE];
+	u32 at;
+
+	for (at = RANGE_START; at < RANGE_END; at += PAGE) {
+		const u8 __iomem *from = range + (at - RANGE_START);
+
+		if (readl(from) != *(u32 *)padded)
+			continue;
+		memcpy_fromio(page, from, PAGE);
+		if (!memcmp(page, padded, PAGE))
+			break;
+	}
+	return at;
+}
+
+/* What is read at each address, page by page; "rom" is the ROM's own page. */
+static int scan_range(u8 __iomem *range, const u8 *padded)
+{
+	const u32 window = find_window(range, padded);
+	const u32 end = window + round_up(size, PAGE) + PAGE;
+	u32 at, i;
+
+	for (at = RANGE_START; at < RANGE_END; at += PAGE) {
+		u8 __iomem *page = range + (at - RANGE_START);
+		bool is_rom = at >= window && at < end, varies = false;
+		u32 sum = 0, first = readl(page), same = 0, n = 0;
+
+		for (i = 0; i < PAGE; i += stride, n++) {
+			u32 got = readl(page + i), j, bytes = 0;
+
+			for (j = 0; j < 4; j++)
+				bytes |= (u32)readb(page + i + j) << 8 * j;
+			varies |= got != bytes;
+			same += got == first;
+			sum = crc32_le(sum, (u8 *)&got, 4);
+			if (is_rom && memcmp(padded + (at - window) + i, &got, 4))
+				is_rom = false;
+		}
+		/* By bytes, the page of MSIs reads otherwise */
+		if (varies)
+			pr_info("scan page=0x%x what=varies\n", at);
+		else if (is_rom)
+			pr_info("scan page=0x%x what=rom\n", at);
+		else if (same == n)
+			pr_info("scan page=0x%x what=0x%x\n", at, first);
+		else
+			pr_info("scan page=0x%x what=other sum=0x%x\n", at, sum);
+	}
+	pr_info("scan=ok pages=%u stride=%u window=0x%x\n",
+		(RANGE_END - RANGE_START) / PAGE, stride, window);
+	return 0;
+}
+
+/* Stores of every kind; a guest may try them all. */
+static void write_at(u8 __iomem *to, u32 value)
+{
+	u8 *memory = (__force u8 *)to;
+	u32 some[4] = { value, value, value, value };
+	u32 old = readl(to);
+
+	writeb(value, to + value % 8);
+	writew(value, to + value % 7);
+	writel(value, to);
+	writeq((u64)value << 32 | ~value, to);
+	xchg((u32 *)memory, value);
+	cmpxchg((u32 *)memory, old, value);
+	memcpy_toio(to, some, 8);
+}
+
+static int write_range(u8 __iomem *range, const u8 *padded)
+{
+	const u32 window = find_window(range, padded);
+	const u32 end = window + round_up(size, PAGE) + PAGE;
+	u32 at, written = 0, changed = 0;
+
+	if (window == RANGE_END)
+		return -ENODEV;
+	for (at = window; at < end; at += stride * 2, written++)
+		write_at(range + (at - RANGE_START), ~readl(range + (at - RANGE_START)));
+	/* Up to vmclock's page, which is not ours */
+	for (at = end; at < 0xfeffb000; at += PAGE / 2, written++)
+		write_at(range + (at - RANGE_START), 0x5a5a5a00 + written);
+	for (at = window; at < end; at++)
+		changed += readb(range + (at - RANGE_START)) != padded[at - window];
+	pr_info("write=%s places=%u window=0x%x changed=%u\n",
+		changed ? "broken" : "ok", written, window, changed);
+	return changed ? -EIO : 0;
+}
+
+static int with_range(int (*f)(u8 __iomem *range, const u8 *padded))
+{
+	/* Cached, as ACPICA has it: other types of memory would be a conflict */
+	u8 __iomem *range = ioremap_cache(RANGE_START, RANGE_END - RANGE_START);
+	u8 *padded = rom && stride >= 4 && stride % 4 == 0 ? padded_rom() : NULL;
+	int err = range && padded ? f(range, padded) : -EINVAL;
+
+	vfree(padded);
+	if (range)
+		iounmap(range);
+	return err;
 }
 
 static int compare_times(const void *a, const void *b)
@@ -633,6 +824,8 @@ static int act(struct pci_dev *pdev)
 		return do_bench();
 	if (!strcmp(action, "watch"))
 		return do_watch();
+	if (!strcmp(action, "write"))
+		return with_range(write_range);
 	return -EINVAL;
 }
 
@@ -640,7 +833,11 @@ static int __init optimus_guest_init(void)
 {
 	struct pci_dev *pdev = find_device();
 
-	result = pdev ? act(pdev) : -ENODEV;
+	/* Also on a machine without the device, to compare with */
+	if (!strcmp(action, "scan"))
+		result = with_range(scan_range);
+	else
+		result = pdev ? act(pdev) : -ENODEV;
 	pci_dev_put(pdev);
 	pr_info("action=%s result=%d\n", action, result);
 	return 0;

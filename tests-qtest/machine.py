@@ -170,13 +170,18 @@ class Acpica:
 
     def buffers(self, table, calls):
         """The lengths of the Buffers that these calls return."""
+        lengths = []
         with tempfile.TemporaryDirectory() as folder:
             with open(os.path.join(folder, "table"), "wb") as out:
                 out.write(table)
-            _, text = self._run(
-                "acpiexec", "-b", ";".join(f"execute {c}" for c in calls),
-                "table", cwd=folder)
-        return [int(n, 16) for n in re.findall(r"\[Buffer\] Length (\w+)", text)]
+            # it does not take long command lines
+            for at in range(0, len(calls), 16):
+                commands = [f"execute {call}" for call in calls[at:at + 16]]
+                _, text = self._run("acpiexec", "-b", ";".join(commands),
+                                    "table", cwd=folder)
+                lengths += [int(n, 16) for n in
+                            re.findall(r"\[Buffer\] Length (\w+)", text)]
+        return lengths
 
     def round_trip(self, table):
         """What iasl makes of its own disassembly, not optimized."""

@@ -41,11 +41,12 @@ life() {
 grub_image() {
     local format=$1 out=$2
     shift 2
-    printf '%s\n' 'search --file --set=root /grub.cfg' \
+    printf '%s\n' serial 'terminal_output serial' 'search --file --set=root /grub.cfg' \
         'configfile /grub.cfg' >"$out.cfg"
     in_root "$GRUB" "$GRUB/usr/bin/grub-mkimage" -O "$format" -o "$out" \
         -d "$GRUB/usr/lib/grub/$format" -c "$out.cfg" -p / \
-        part_msdos fat search search_fs_file configfile normal linux "$@"
+        part_msdos fat search search_fs_file configfile normal linux serial \
+        terminal "$@"
 }
 
 # grub_disk OUT COMMAND_LINE FILE[:NAME]...: a disk from which GRUB boots L2's
@@ -65,7 +66,7 @@ grub_disk() {
 	END
     grub_image x86_64-efi "$out.files/EFI/BOOT/BOOTX64.EFI"
     grub_image i386-pc "$out.core" biosdisk
-    # boot.img starts the core behind it; its partition table gets one entry
+    # boot.img starts the core behind it, and gets a partition table
     cat "$GRUB/usr/lib/grub/i386-pc/boot.img" "$out.core" >"$out.new"
     [ "$(stat -c %s "$out.new")" -le $((start * 512)) ]
     truncate -s 96M "$out.new"
@@ -75,9 +76,8 @@ grub_disk() {
 	    start = int(sys.argv[2])
 	    sectors = os.fstat(disk.fileno()).st_size // 512 - start
 	    disk.seek(446)
-	    disk.write(struct.pack("<B3xB3xII", 0x80, 0xc, start, sectors))
-	    disk.seek(510)
-	    disk.write(b"\x55\xaa")
+	    disk.write(struct.pack("<B3xB3xII48x2s", 0x80, 0xc, start, sectors,
+	                           b"\x55\xaa"))
 	END
     export MTOOLS_SKIP_CHECK=1
     "$GRUB/usr/bin/mformat" -i "$out.new@@$((start * 512))" -F ::

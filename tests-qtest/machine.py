@@ -169,7 +169,8 @@ class Acpica:
                 return source.read()
 
     def buffers(self, table, calls):
-        """The lengths of the Buffers that these calls return."""
+        """The lengths of the Buffers that these calls return; those of more
+        than 0x3fe8 bytes as a multiple of 8."""
         lengths = []
         with tempfile.TemporaryDirectory() as folder:
             with open(os.path.join(folder, "table"), "wb") as out:
@@ -179,8 +180,11 @@ class Acpica:
                 commands = [f"execute {call}" for call in calls[at:at + 16]]
                 _, text = self._run("acpiexec", "-b", ";".join(commands),
                                     "table", cwd=folder)
-                lengths += [int(n, 16) for n in
-                            re.findall(r"\[Buffer\] Length (\w+)", text)]
+                # it shows those that its own buffer has room for
+                lengths += [int(shown, 16) if shown else int(needed, 16) - 0x18
+                            for shown, needed in re.findall(
+                                r"\[Buffer\] Length (\w+)|needed 0x(\w+)",
+                                text)]
         return lengths
 
     def round_trip(self, table):

@@ -293,12 +293,14 @@ lab_l0() {
 # lab_guest NAME DIR COMMAND_LINE [FILE[:NAME]...] -- ARG...: boot L2's kernel
 # as a plain guest of the QEMU in DIR on this machine, with ARGs added.
 # Its console is in build/lab/run/NAME/console.log, QEMU's own messages in
-# qemu.log; returns QEMU's status, or 1 if the guest did not come to its end.
-# Variables: LAB_MACHINE (q35), LAB_ACCEL (tcg), LAB_FIRMWARE (seabios or ovmf),
-# LAB_PRELOAD (for LD_PRELOAD), LAB_TIMEOUT.
+# qemu.log, and command starts it again; returns QEMU's status, or 1 if the
+# guest did not come to its end.
+# Variables: LAB_MACHINE (q35), LAB_ACCEL (tcg), LAB_FIRMWARE (seabios, ovmf, a
+# file of SeaBIOS *.bin or of OVMF), LAB_PRELOAD (for LD_PRELOAD), LAB_TIMEOUT,
+# LAB_IMAGE (vmlinux for SeaBIOS, vmlinuz, or disk, which is among the ARGs).
 lab_guest() {
-    local run=$LAB/run/$1 append=$3 files=() firmware=() status=0
-    local kernel=$LAB_OUT/vmlinux
+    local run=$LAB/run/$1 append="console=ttyS0 panic=-1 quiet $3" status=0
+    local files=() firmware=() kernel=$LAB_OUT/vmlinux image file command
     lab_find_qemu "$2"
     shift 3
     while [ "$1" != -- ]; do
@@ -311,22 +313,32 @@ lab_guest() {
     : >"$run/console.log"
     lab_files "$run/files" "${files[@]}"
     cat "$LAB_OUT/l2.cpio" "$run/files" >"$run/initrd"
-    if [ "${LAB_FIRMWARE:-seabios}" = ovmf ]; then
+    case ${LAB_FIRMWARE:-seabios} in
+    seabios) ;;
+    *.bin) firmware=(-bios "$LAB_FIRMWARE") ;;
+    *)
         # UEFI wants a kernel with an EFI stub
+        image=vmlinuz
+        file=${LAB_FIRMWARE/#ovmf/$BUILD/root/qemu-7.2/usr/share/OVMF/OVMF_CODE_4M.fd}
+        firmware=(-drive "if=pflash,format=raw,readonly=on,file=$file")
+        ;;
+    esac
+    [ "${LAB_IMAGE:-${image:-}}" != vmlinuz ] ||
         kernel=$(echo "$LAB_ROOT"/boot/vmlinuz-*)
-        firmware=(-drive "if=pflash,format=raw,readonly=on,file=$BUILD/root/qemu-7.2/usr/share/OVMF/OVMF_CODE_4M.fd")
-    fi
-    in_root "$LAB_QEMU_ROOT" timeout --foreground -k 5 "${LAB_TIMEOUT:-90}" \
-        env ${LAB_PRELOAD:+LD_PRELOAD="$LAB_PRELOAD"} \
-        QEMU_MODULE_DIR="$LAB_QEMU_ROOT/usr/$LIBDIR/qemu" \
-        "$LAB_QEMU" -L "$LAB_QEMU_ROOT/usr/share/seabios" \
-        -L "$LAB_QEMU_ROOT/usr/share/qemu" -nodefaults -display none \
-        -no-reboot -M "${LAB_MACHINE:-q35}" -accel "${LAB_ACCEL:-tcg}" -cpu max -m 384 \
-        "${firmware[@]}" -kernel "$kernel" -initrd "$run/initrd" \
-        -append "console=ttyS0 panic=-1 quiet $append" \
-        -serial "file:$run/console.log" "$@" \
-        </dev/null >"$run/qemu.log" 2>&1 || status=$?
-    rm "$run/initrd" "$run/files"
+    command=(timeout --foreground -k 5 "${LAB_TIMEOUT:-90}"
+        env LD_LIBRARY_PATH="$(root_libraries "$LAB_QEMU_ROOT")"
+        ${LAB_PRELOAD:+LD_PRELOAD="$LAB_PRELOAD"}
+        QEMU_MODULE_DIR="$LAB_QEMU_ROOT/usr/$LIBDIR/qemu"
+        "$LAB_QEMU" -L "$LAB_QEMU_ROOT/usr/share/seabios"
+        -L "$LAB_QEMU_ROOT/usr/share/qemu" -nodefaults -display none
+        -no-reboot -M "${LAB_MACHINE:-q35}" -accel "${LAB_ACCEL:-tcg}" -cpu max -m 384
+        "${firmware[@]}" -serial "file:$run/console.log")
+    [ "${LAB_IMAGE:-}" = disk ] ||
+        command+=(-kernel "$kernel" -initrd "$run/initrd" -append "$append")
+    command+=("$@")
+    printf '%s\n' "${command[*]@Q}" >"$run/command"
+    "${command[@]}" </dev/null >"$run/qemu.log" 2>&1 || status=$?
+    rm "$run/files"
     sed -i 's/\r$//' "$run/console.log"
     [ $status != 0 ] || grep -q 'lab: end$' "$run/console.log" || status=1
     return $status

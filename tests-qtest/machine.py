@@ -178,6 +178,47 @@ class Acpica:
             with open(os.path.join(folder, "table.dsl")) as source:
                 return source.read()
 
+    def buffers(self, table, calls):
+        """The lengths of the Buffers that these calls return; those of more
+        than 0x3fe8 bytes as a multiple of 8."""
+        lengths = []
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "table"), "wb") as out:
+                out.write(table)
+            # it does not take long command lines
+            for at in range(0, len(calls), 16):
+                commands = [f"execute {call}" for call in calls[at:at + 16]]
+                _, text = self._run("acpiexec", "-b", ";".join(commands),
+                                    "table", cwd=folder)
+                # it shows those that its own buffer has room for
+                lengths += [int(shown, 16) if shown else int(needed, 16) - 0x18
+                            for shown, needed in re.findall(
+                                r"\[Buffer\] Length (\w+)|needed 0x(\w+)",
+                                text)]
+        return lengths
+
+    def round_trip(self, table):
+        """What iasl makes of its own disassembly, not optimized."""
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "table.dsl"), "w") as out:
+                out.write(self.disassemble(table))
+            status, text = self._run("iasl", "-oa", "-p", "again", "table.dsl",
+                                     cwd=folder)
+            if status:
+                raise RuntimeError(text)
+            with open(os.path.join(folder, "again.aml"), "rb") as again:
+                return again.read()
+
+    @staticmethod
+    def method(table, name):
+        """The AML of the only method with this name."""
+        match, = re.finditer(
+            rb"\x14(?:[\0-\x3f]|([\x40-\x4f])(.))" + name.encode(), table, re.S)
+        size = table[match.start() + 1]
+        if match[1]:
+            size = ord(match[2]) << 4 | ord(match[1]) & 0xf
+        return table[match.end():match.start() + 1 + size]
+
     def node(self, table, name):
         """The source of the device node with this name."""
         return re.search(rf"\n( *)Device \({name}\)\n.*?\n\1}}",

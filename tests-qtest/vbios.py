@@ -16,7 +16,7 @@ def make(size=103936, vendor=0x10de, device=0x139b, class_code=0x030200,
     """One image of an option ROM.  Bytes past the last whole unit of 512 are
     0xFF and not part of the image.  The payload has no second 55 AA in it."""
     units = size // UNIT
-    if not 2 <= units <= 0xffff:
+    if not 1 <= units <= 0xffff:
         raise ValueError(f"impossible size: {size}")
     length = 0x1c if revision >= 3 else 0x18
     image = bytearray(random.Random(seed).randbytes(units * UNIT))

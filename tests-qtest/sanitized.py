@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 
 # The exit status stays QEMU's, whatever leaks; errors end it by SIGABRT.
-# Without the slow unwinder no stack goes beyond glib, which has no frame pointers.
+# Only the slow unwinder gets beyond glib, which has no frame pointers.
 OPTIONS = ("exitcode=0:abort_on_error=1:detect_leaks=1:print_stacktrace=1:"
            "fast_unwind_on_malloc=0:malloc_context_size=20:"
            'stack_trace_format="    #%n in %f %S %m"')
@@ -21,7 +21,8 @@ class Sanitized:
     test-optimus) of the directory PLUGIN: self.program; and what it reports."""
 
     def __init__(self, plugin, device, modules=None):
-        self.modules = modules or os.path.join(plugin, "meson/hw-optimus/plugin")
+        self.modules = modules or os.path.join(plugin,
+                                               "meson/hw-optimus/plugin")
         self.device = device
         self.folder = tempfile.TemporaryDirectory()
         os.chmod(self.folder.name, 0o777)

@@ -175,7 +175,8 @@ class Fuzz(Files):
         chance = values.chance
         paths = ["/machine/peripheral/gpu", "/machine/peripheral/gpu/optimus",
                  "/machine/peripheral", "/machine"]
-        names = sorted(set(properties) - {"realized"}) + ["type", "x", "optimus"]
+        names = [*sorted(set(properties) - {"realized"}), "type", "x",
+                 "optimus"]
         for _ in range(400 * TIMES):
             kind, name = chance.choice(OUR_TYPES), chance.choice(names)
             path = chance.choice(paths)
@@ -264,11 +265,13 @@ class Introspection(Files):
                     self.assertIn(name, types)
                     self.assertIn("return", machine.qmp(
                         "qom-list-properties", typename=name))
-                    answer = machine.qmp("device-list-properties", typename=name)
+                    answer = machine.qmp("device-list-properties",
+                                         typename=name)
                     self.assertEqual("return" in answer, name == OUR_TYPES[0])
                     self.assertIn("error", machine.qmp(
                         "object-add", **{"qom-type": name, "id": "x"}))
-                    self.assertIn("error", machine.qmp("device_add", driver=name))
+                    self.assertIn("error", machine.qmp("device_add",
+                                                       driver=name))
                 self.ends_well(machine)
 
     def test_command_line(self):

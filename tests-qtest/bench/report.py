@@ -181,12 +181,18 @@ def memory(out):
     found = {}
     for kind in ["bochs-display", "vfio-optimus"]:
         with open(os.path.join(out, f"boot-{kind}.log"), errors="replace") as log:
-            match = re.search(r"lab: memory ram=(\d+) total=(\d+) (.*)", log.read())
-        if not match:
-            fail(f"the guest with {kind} did not tell its memory")
-        found[kind] = {"ram": int(match[1]), "total_kib": int(match[2]),
-                       **{name: int(value, 16) for name, value in
-                          (word.split("=") for word in match[3].split())}}
+            text = log.read()
+        found[kind] = {"ram": sum(
+            int(end, 16) + 1 - int(start, 16) for start, end in re.findall(
+                r"lab: memory (0x\w+) (0x\w+) System RAM", text))}
+        for name, base, pattern in (
+                ("total_kib", 10, r"lab: memory total (\d+)"),
+                ("dsdt", 16, r"lab: memory: ACPI: DSDT 0x(\w+)"),
+                ("initrd", 16, r"lab: memory: RAMDISK: \[mem 0x(\w+)")):
+            match = re.search(pattern, text)
+            if not match:
+                fail(f"the guest with {kind} did not tell its memory")
+            found[kind][name] = int(match[1], base)
     without, with_it = found["bochs-display"], found["vfio-optimus"]
     return {**found, "difference": {name: with_it[name] - without[name]
                                     for name in without}}

@@ -68,24 +68,22 @@ def fit(points):
 
 
 def ratio(ones, others):
-    """Of two ways: the median of what they were to each other in each turn, so
-    that a machine that is slower for a while counts for both."""
-    pairs = [statistics.median(one) / statistics.median(other)
-             for one, other in zip(ones, others)]
-    pairs.sort()
+    """Of times that were taken by turns: the median of the ratios, so that a
+    machine that is slower for a while counts for both."""
+    pairs = sorted(one / other for one, other in zip(ones, others))
     return {"n": len(pairs), "median": statistics.median(pairs),
             "low": pairs[0], "high": pairs[-1]}
 
 
 class Reads:
-    """What a guest said: lists of times for each turn of a way."""
+    """What a guest said."""
 
     def __init__(self, path):
-        self.turns = defaultdict(list)
+        self.times = defaultdict(list)
         self.calls = {}
         self.heap = defaultdict(list)
         self.failed = {}
-        turn, status = {}, None
+        status = None
         with open(path, errors="replace") as log:
             for line in log:
                 if match := SAMPLE.search(line):
@@ -97,7 +95,7 @@ class Reads:
                     if name.startswith("warm-"):
                         continue
                     key = name, driver, int(size), read
-                    turn.setdefault(key, []).append(int(ns))
+                    self.times[key].append(int(ns))
                     self.calls[key[:3]] = int(calls)
                 elif match := FAILED.search(line):
                     status = match[1]
@@ -107,14 +105,11 @@ class Reads:
                     if status:
                         self.failed[name, driver, int(size)] = status
                         status = None
-                    for key, values in turn.items():
-                        self.turns[key].append(values)
-                    turn = {}
 
     def all(self, *key):
-        if key not in self.turns:
+        if key not in self.times:
             fail("nothing was measured of " + " ".join(map(str, key)))
-        return [ns for turn in self.turns[key] for ns in turn]
+        return self.times[key]
 
 
 def read_times(path):
@@ -127,7 +122,7 @@ def read_times(path):
 
 
 def ways_results(reads, costs, quick):
-    sizes = sorted({key[2] for key in reads.turns if key[0] == "optimus"})
+    sizes = sorted({key[2] for key in reads.times if key[0] == "optimus"})
     results = []
     for size in sizes:
         for name in [*WAYS, "in-place", *VARIANTS]:
@@ -135,7 +130,7 @@ def ways_results(reads, costs, quick):
             for driver in DRIVERS:
                 for read in ["first", "again"]:
                     key = name, driver, measured, read
-                    if (name in LOOPS and key not in reads.turns and
+                    if (name in LOOPS and key not in reads.times and
                             key[:3] in reads.failed):
                         # ACPICA aborts a loop after 30 seconds
                         results.append({
@@ -154,15 +149,11 @@ def ways_results(reads, costs, quick):
                         scale = size / measured
                     for field in ["median", "low", "high", "min"]:
                         entry[field] *= scale
-                    for other in ["optimus", "buffer"]:
-                        to = ratio(reads.turns[key],
-                                   reads.turns[other, driver, size, read])
-                        to.update({field: to[field] * scale
-                                   for field in ["median", "low", "high"]})
-                        entry["to_" + other] = to
-                    if read == "again" and measured != size:
-                        # not comparable
-                        del entry["to_optimus"], entry["to_buffer"]
+                    if read == "first" or measured == size:
+                        # Of the least times: what is more is the machine's
+                        for other in ["optimus", "buffer"]:
+                            least = min(reads.all(other, driver, size, read))
+                            entry["to_" + other] = entry["min"] / (least / 1e6)
                     results.append(entry)
     # What any table takes does not count
     empty = min(reads.heap["nothing", sizes[0]])
@@ -225,16 +216,13 @@ def collect(out, top):
     for driver in DRIVERS:
         points = [(size / KIB, summary(sizes.all("optimus", driver, size, "again"))
                    ["min"]) for size in sorted(
-                       {key[2] for key in sizes.turns if key[0] == "optimus"})]
+                       {key[2] for key in sizes.times if key[0] == "optimus"})]
         growth[driver] = {"points": points, **fit(points)}
     places = [summary(sizes.all(f"device-{n}", "nvidia", 64 * KIB, "again"))["min"]
               for n in range(1, 9)]
     starts = [(count, (statistics.median(times[f"start-vfio-optimus-{count}"]) -
                        statistics.median(times[f"start-bochs-display-{count}"]))
                / 1e6) for count in [1, 2, 4, 8]]
-
-    def turns(name):
-        return [[ns] for ns in times[name]]
 
     return {
         "quick": quick,
@@ -248,10 +236,10 @@ def collect(out, top):
         "devices": {"read_ms": places,
                     "aml": [costs[f"devices-{n}"]["aml"] for n in [1, 2, 4, 8]],
                     "start_ms": {"points": starts, **fit(starts)}},
-        "start": {**ratio(turns("lab-vfio-optimus"), turns("lab-vfio-pci")),
+        "start": {**ratio(times["lab-vfio-optimus"], times["lab-vfio-pci"]),
                   "vfio-pci": summary(times["lab-vfio-pci"]),
                   "vfio-optimus": summary(times["lab-vfio-optimus"])},
-        "boot": {**ratio(turns("boot-vfio-optimus"), turns("boot-bochs-display")),
+        "boot": {**ratio(times["boot-vfio-optimus"], times["boot-bochs-display"]),
                  "bochs-display": summary(times["boot-bochs-display"]),
                  "vfio-optimus": summary(times["boot-vfio-optimus"])},
         "effort_s": {
@@ -293,7 +281,7 @@ def print_table(results):
                                   **VARIANTS}.items():
                     rows.append((text, find(results, way, size, driver, read)))
     print(f"\n{'':34}{'median':>10}{'quartiles':>22}{'n':>4}"
-          f"{'to vfio-optimus':>17}{'to bound':>10}")
+          f"{'to vfio-optimus':>17}{'to bound':>10}   (ratios: of the least times)")
     for text, entry in rows:
         if not entry:
             print(f"\n{text}")
@@ -307,7 +295,7 @@ def print_table(results):
             note = f"  of {entry['measured'] // KIB} KiB"
             if entry["read"] == "first":
                 note += f", times {entry['size'] // entry['measured']}"
-        ratios = [number(entry[key]["median"]) if key in entry else "-"
+        ratios = [number(entry[key]) if key in entry else "-"
                   for key in ["to_optimus", "to_buffer"]]
         spread = f"{number(entry['low'])}-{number(entry['high'])} ms"
         print(f"  {text:32}{duration(entry['median']):>10}{spread:>22}"
@@ -336,7 +324,7 @@ def goals(results):
 
     def to(way, driver, read="first", other="optimus"):
         entry = find(results, way, size, driver, read)
-        return math.inf if "failed" in entry else entry["to_" + other]["median"]
+        return math.inf if "failed" in entry else entry["to_" + other]
 
     rows = []
 
@@ -439,7 +427,7 @@ def svg(results):
                 continue
             color = "#0a7d4f" if ours else "#9aa5b1" if way == "buffer" else "#c2571a"
             ms = entry["median"]
-            factor = "" if ours else f" · {number(entry['to_optimus']['median'])}×"
+            factor = "" if ours else f" · {number(entry['to_optimus'])}×"
             about = "≈ " if entry["measured"] != size else ""
             parts.append(
                 f'<text x="{left - 8}" y="{y + 15}" text-anchor="end"'
@@ -482,8 +470,9 @@ def svg(results):
 def readme(results):
     sizes = sorted({entry["size"] for entry in results["reads"]})
     lines = [
-        "A driver's first read of the VBIOS, in a guest under TCG (scripts/bench; "
-        f"{results['date']}, {results['machine']}):", "",
+        "A driver's first read of the VBIOS, in a guest under TCG (`scripts/bench`, "
+        f"{results['date']}, {results['machine']}): the median, and how "
+        "many times as long as vfio-optimus it takes at the least.", "",
         "![Time of a first read, by way](hw-optimus/docs/bench.svg)", "",
         "| | " + " | ".join(f"NVIDIA, {size // KIB} KiB | nouveau, {size // KIB} KiB"
                             for size in sizes) + " | AML | kernel heap |",
@@ -497,7 +486,7 @@ def readme(results):
                     cells.append(f"fails: {entry['failed']}")
                     continue
                 factor = ("" if way == "optimus" else
-                          f" ({number(entry['to_optimus']['median'])}×)")
+                          f" ({number(entry['to_optimus'])}×)")
                 cells.append(duration(entry["median"]) + factor)
         cost = results["costs"][f"{way}-{sizes[0]}"]
         lines.append(f"| {text} | " + " | ".join(cells) +

@@ -87,9 +87,7 @@ stage_files() {
     ln -s ../lib/vfio-optimus/qemu-optimus "$tree/bin/qemu-optimus"
     printf '%s\n' "$renew" >"$lib/renew"
     # "doctor" alone says too little among all other programs
-    [ ! -e "$TOP/scripts/doctor" ] ||
-        install -m 755 "$TOP/scripts/doctor" "$tree/bin/optimus-doctor"
-    [ ! -e "$TOP/scripts/guest-check" ] ||
-        install -D -m 755 -t "$tree/share/vfio-optimus" \
-            "$TOP/scripts/guest-check"
+    install -m 755 "$TOP/scripts/doctor" "$tree/bin/optimus-doctor"
+    install -D -m 755 -t "$tree/share/vfio-optimus" "$TOP/scripts/guest-check"
+    install -m 644 -t "$tree/share/vfio-optimus" "$TOP"/hw-optimus/libvirt/*
 }

@@ -289,7 +289,17 @@ class MachineTest(DoctorTest):
 
     def test_apparmor(self):
         self.check_row(self.apparmor(), "libvirt", "warning", "AppArmor",
-                       "/etc/apparmor.d/local/abstractions/libvirt-qemu")
+                       "cat .*/apparmor-qemu "
+                       ">>/etc/apparmor.d/local/abstractions/libvirt-qemu'")
+
+    def test_apparmor_libvirtd(self):
+        tree = self.apparmor()
+        tree["/etc/apparmor.d/local/abstractions/libvirt-qemu"] = "# optimus"
+        tree["/etc/apparmor.d/usr.sbin.libvirtd"] = "# libvirt's"
+        self.check_row(tree, "libvirt", "warning", "usr.sbin.libvirtd is without",
+                       "cat .*/apparmor-libvirtd "
+                       ">>/etc/apparmor.d/local/usr.sbin.libvirtd && "
+                       "apparmor_parser -r /etc/apparmor.d/usr.sbin.libvirtd'")
 
     def test_apparmor_with_rules(self):
         for file in ("local/abstractions/libvirt-qemu",
@@ -297,15 +307,14 @@ class MachineTest(DoctorTest):
             self.setUp()
             tree = self.apparmor()
             tree["/etc/apparmor.d/" + file] = "/usr/lib/vfio-optimus/** mr,"
-            self.check_row(tree, "libvirt", "ok",
-                           f"AppArmor is on, with rules in /etc/apparmor.d/{file}")
+            self.check_row(tree, "libvirt", "ok", "AppArmor is on, with rules")
 
     def test_selinux(self):
         tree = intel_laptop()
         tree["/etc/libvirt/libvirtd.conf"] = ""
         tree["/sys/fs/selinux/enforce"] = "1"
         self.check_row(tree, "libvirt", "warning", "qemu-optimus is none, not qemu_exec_t",
-                       "semanage .*qemu_exec_t .*/usr/bin/qemu-optimus.*restorecon")
+                       "semodule -i .*/vfio-optimus.cil .*restorecon .*/usr/bin/qemu-optimus")
 
     def test_selinux_labelled(self):
         tree = intel_laptop()

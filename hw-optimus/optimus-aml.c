@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/host-utils.h"
 #include "optimus-aml.h"
 #include "optimus-window.h"
 
@@ -29,7 +30,7 @@ static void build_window(Aml *ctx, const char *region, const char *name,
  *
  * Method (_ROM, 2, Serialized)                 // Arg0: offset, Arg1: length
  * {
- *     If ((Arg0 & 7) | (Arg1 - 0x1000))        // not just a page
+ *     If ((Arg0 & MASK) | (Arg1 - 0x1000))     // not just a page
  *     {
  *         Local0 = Arg1
  *         If (Arg0 >= SIZE)                    // behind the ROM: zeros
@@ -54,21 +55,19 @@ static void build_window(Aml *ctx, const char *region, const char *name,
  *             Return (Local2)
  *         }
  *     }
- *     If (Arg0 < SIZE)
- *     {
- *         OperationRegion (PAGR, SystemMemory, BASE + Arg0, 0x1000)
- *         Field (PAGR, QWordAcc, NoLock, Preserve) { PAGE, 0x8000 }
- *         Return (PAGE)
- *     }
- *     Return (Buffer (0x1000) {})
+ *     OperationRegion (PAGR, SystemMemory, BASE + Arg0, 0x1000)
+ *     Field (PAGR, QWordAcc, NoLock, Preserve) { PAGE, 0x8000 }
+ *     Return (PAGE)
  * }
  *
  * SIZE is the ROM's length and LIMIT that of its window, with at least one page
- * of zeros at the end.
+ * of zeros at the end.  MASK has the bits that are not set in any multiple of 8
+ * below the largest power of two in SIZE.
  *
  * A page is what drivers ask for, time and again: it gets there by as few terms
  * as possible, as each takes as long as reading some hundred bytes, and without
- * a copy.
+ * a copy.  Most ROMs are a power of two in size, so that MASK is all it takes to
+ * tell such a request; of other ROMs some pages go the longer way.
  *
  * All regions are accessed in aligned quadwords: it is the fastest access, and
  * an unaligned one could cross a page, while older versions of ACPICA map no
@@ -79,6 +78,7 @@ static void build_window(Aml *ctx, const char *region, const char *name,
 void optimus_build_rom_method(Aml *dev, uint32_t base, uint32_t size)
 {
     const uint32_t limit = OPTIMUS_WINDOW_SIZE(size);
+    const uint32_t mask = ~(pow2floor(size) - 8);
     Aml *offset = aml_arg(0), *length = aml_local(0), *rest = aml_local(1);
     Aml *result = aml_local(2), *page = aml_int(OPTIMUS_PAGE);
     Aml *method = aml_method("_ROM", 2, AML_SERIALIZED);
@@ -86,7 +86,7 @@ void optimus_build_rom_method(Aml *dev, uint32_t base, uint32_t size)
 
     build_window(dev, "VROM", "VALL", aml_int(base), limit);
 
-    other = aml_if(aml_or(aml_and(offset, aml_int(7), NULL),
+    other = aml_if(aml_or(aml_and(offset, aml_int(mask), NULL),
                           aml_subtract(aml_arg(1), page, NULL), NULL));
     aml_append(other, aml_store(aml_arg(1), length));
 
@@ -126,14 +126,9 @@ void optimus_build_rom_method(Aml *dev, uint32_t base, uint32_t size)
     aml_append(other, ctx);
     aml_append(method, other);
 
-    ctx = aml_if(aml_lless(offset, aml_int(size)));
-    {
-        build_window(ctx, "PAGR", "PAGE", aml_add(aml_int(base), offset, NULL),
-                     OPTIMUS_PAGE);
-        aml_append(ctx, aml_return(aml_name("PAGE")));
-    }
-    aml_append(method, ctx);
-    aml_append(method, aml_return(aml_zero_buffer(page)));
+    build_window(method, "PAGR", "PAGE", aml_add(aml_int(base), offset, NULL),
+                 OPTIMUS_PAGE);
+    aml_append(method, aml_return(aml_name("PAGE")));
 
     aml_append(dev, method);
 }

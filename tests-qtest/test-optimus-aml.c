@@ -91,9 +91,16 @@ static void put_field(GByteArray *aml, const char *region, const char *name,
 static GByteArray *expected_aml(uint32_t base, uint32_t size)
 {
     uint32_t limit = (size + 0xfff) / 0x1000 * 0x1000 + 0x1000;
+    uint32_t power = 8, mask;
     GByteArray *method = g_byte_array_new(), *other = g_byte_array_new();
     GByteArray *block = g_byte_array_new(), *inner = g_byte_array_new();
     GByteArray *aml = g_byte_array_new();
+
+    /* what a multiple of 8 below the largest power of two has not */
+    while (power * 2 <= size) {
+        power *= 2;
+    }
+    mask = 0xffffffff - (power - 8);
 
     /* OperationRegion (VROM, SystemMemory, base, limit) */
     PUT(aml, "\x5b\x80VROM\x00");
@@ -102,8 +109,10 @@ static GByteArray *expected_aml(uint32_t base, uint32_t size)
     /* Field (VROM, QWordAcc, NoLock, Preserve) { VALL, limit * 8 } */
     put_field(aml, "VROM", "VALL", limit);
 
-    /* If (Or (And (Arg0, 7, ), Subtract (Arg1, 0x1000, ), )) */
-    PUT(other, "\x7d\x7b\x68\x0a\x07\x00\x74\x69\x0b\x00\x10\x00\x00");
+    /* If (Or (And (Arg0, mask, ), Subtract (Arg1, 0x1000, ), )) */
+    PUT(other, "\x7d\x7b\x68");
+    put_int(other, mask);
+    PUT(other, "\x00\x74\x69\x0b\x00\x10\x00\x00");
     PUT(other, "\x70\x69\x60");         /* Store (Arg1, Local0) */
 
     /* If (LGreaterEqual (Arg0, size)) */
@@ -168,22 +177,14 @@ static GByteArray *expected_aml(uint32_t base, uint32_t size)
     PUT(method, "\xa0");
     put_package(method, other);
 
-    /* If (LLess (Arg0, size)) */
-    block = g_byte_array_new();
-    PUT(block, "\x95\x68");
-    put_int(block, size);
-    /*   OperationRegion (PAGR, SystemMemory, Add (base, Arg0, ), 0x1000) */
-    PUT(block, "\x5b\x80PAGR\x00\x72");
-    put_int(block, base);
-    PUT(block, "\x68\x00\x0b\x00\x10");
-    /*   Field (PAGR, QWordAcc, NoLock, Preserve) { PAGE, 0x8000 } */
-    put_field(block, "PAGR", "PAGE", 0x1000);
-    /*   Return (PAGE) */
-    PUT(block, "\xa4PAGE");
-    PUT(method, "\xa0");
-    put_package(method, block);
-    /* Return (Buffer (0x1000) {}) */
-    PUT(method, "\xa4\x11\x04\x0b\x00\x10");
+    /* OperationRegion (PAGR, SystemMemory, Add (base, Arg0, ), 0x1000) */
+    PUT(method, "\x5b\x80PAGR\x00\x72");
+    put_int(method, base);
+    PUT(method, "\x68\x00\x0b\x00\x10");
+    /* Field (PAGR, QWordAcc, NoLock, Preserve) { PAGE, 0x8000 } */
+    put_field(method, "PAGR", "PAGE", 0x1000);
+    /* Return (PAGE) */
+    PUT(method, "\xa4PAGE");
 
     PUT(aml, "\x14");
     put_package(aml, method);

@@ -1,6 +1,7 @@
 /*
  * Other shapes of vfio-optimus's own method, chosen by VARIANT.  The one that it
- * has is in hw-optimus/optimus-aml.c: whole pages first, accesses of 8 bytes.
+ * has is in hw-optimus/optimus-aml.c: whole pages first, told by one mask, and
+ * accesses of 8 bytes.
  *
  *   1  every request by Mid, with no test for whole pages (as it once was)
  *   2  the same, with a test for whole pages behind the clamps

@@ -465,11 +465,15 @@ source_versions() {
 # unpack_upstream VERSION DIR: QEMU as it was released, but for the binaries that
 # Debian takes out of the tarball; what the build asks for of those is empty.
 unpack_upstream() {
-    local package=$1 dir=$2 file version
-    version=$(source_versions |
-        awk -v upstream="${package%-*}-" 'index($0, upstream) == 1' | tail -n 1)
-    [ -n "$version" ] || { echo "no source of QEMU $package"; return 1; }
-    apt_private apt-get source --download-only --tar-only "qemu=$version"
+    local package=$1 dir=$2 file version versions
+    versions=$(source_versions |
+        awk -v upstream="${package%-*}-" 'index($0, upstream) == 1')
+    [ -n "$versions" ] || { echo "no source of QEMU $package"; return 1; }
+    # The indices also list revisions whose files are gone.
+    for version in $versions; do
+        ! apt_private apt-get source --download-only --tar-only \
+            "qemu=$version" || break
+    done
     mkdir "$dir"
     tar -xf ./*.orig.tar.xz -C "$dir" --strip-components=1
     grep -o 'edk2-[a-z0-9_-]*\.fd' "$dir/pc-bios/meson.build" |

@@ -64,8 +64,10 @@ class Archive:
         run("dpkg-deb", "--build", "--root-owner-group", tree, self.pool)
         shutil.rmtree(tree)
 
-    def source(self, upstream, revision):
+    def source(self, upstream, revision, folder="."):
         """A source package of QEMU in name, with a file of random bytes."""
+        pool = self.pool / folder
+        pool.mkdir(exist_ok=True)
         tree = self.dir / f"qemu-{upstream}"
         (tree / "pc-bios").mkdir(parents=True)
         (tree / "VERSION").write_text(upstream.split("+")[0] + "\n")
@@ -84,7 +86,7 @@ class Archive:
             f" -- Test <test@localhost>  {formatdate()}\n")
         run("dpkg-source", "--build", tree.name, cwd=self.dir)
         for file in self.dir.glob("qemu_*"):
-            file.rename(self.pool / file.name)
+            file.rename(pool / file.name)
         shutil.rmtree(tree)
 
     def publish(self, signer="Test <test@localhost>"):

@@ -270,6 +270,16 @@ class Network(Case):
                  "source of that version: upgrade QEMU, or name the directory "
                  "of its source with --source")
 
+    def test_revisions_that_are_gone(self):
+        """The index has several revisions, and not all have files."""
+        for revision in ("0~gone", "2"):
+            ARCHIVE.source(VERSION, revision, "gone")
+        self.addCleanup(ARCHIVE.publish)
+        self.addCleanup(shutil.rmtree, ARCHIVE.pool / "gone")
+        ARCHIVE.publish()
+        SERVER.fail("missing", "gone/")
+        self.good("fetch_source", f"1:{VERSION}-0")
+
     def test_no_source(self):
         """Only what the archive does not have may be skipped."""
         SERVER.fail("missing", "orig.tar")

@@ -36,14 +36,14 @@ class Sanitized:
                 "test-optimus": "qemu-test-optimus"}[device]
         with open(os.path.join(plugin, name)) as wrapper:
             text = wrapper.read()
-        plain = f"LD_PRELOAD=$dir/{device}-preload.so"
-        if plain not in text:
-            raise RuntimeError(f"{name} has changed: no {plain}")
-        text = text.replace(plain, "\n".join((
-            f"export ASAN_OPTIONS='{options}':$ASAN_OPTIONS",
-            f"export UBSAN_OPTIONS='{options}'",
-            "export G_SLICE=always-malloc",
-            "LD_PRELOAD=" + ":".join(preload))))
+        text, count = re.subn(
+            f"LD_PRELOAD='[^']*/{device}-preload.so'",
+            "\n".join((f"export ASAN_OPTIONS='{options}':$ASAN_OPTIONS",
+                       f"export UBSAN_OPTIONS='{options}'",
+                       "export G_SLICE=always-malloc",
+                       "LD_PRELOAD=" + ":".join(preload))), text)
+        if count != 1:
+            raise RuntimeError(f"{name} has changed: no LD_PRELOAD={device}")
         with open(self.program, "w") as out:
             out.write(text)
         os.chmod(self.program, 0o755)

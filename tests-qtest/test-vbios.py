@@ -714,9 +714,12 @@ class Extract(Case):
         ready = self.dir / "ready"
         bin_dir = uefiextract(self.dir, f": >{ready}; exec sleep 600")
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # which may be ignored here, as by nohup
             with subprocess.Popen([PROGRAM, "extract", path, "-o",
                                    self.dir / "out"],
-                                  env=dict(os.environ, PATH=bin_dir)) as tool:
+                                  env=dict(os.environ, PATH=bin_dir),
+                                  preexec_fn=lambda n=number: signal.signal(
+                                      n, signal.SIG_DFL)) as tool:
                 while not ready.exists():
                     self.assertIsNone(tool.poll())
                     time.sleep(0.01)

@@ -66,7 +66,7 @@ static void build_window(Aml *ctx, const char *region, const char *name,
  *
  * A page is what drivers ask for, time and again: it gets there by as few terms
  * as possible, as each takes as long as reading some hundred bytes, and without
- * a copy.  Most ROMs are a power of two in size, so that MASK is all it takes to
+ * a copy.  Most ROMs are a power of two in size, and MASK is all it takes to
  * tell such a request; of other ROMs some pages go the longer way.
  *
  * All regions are accessed in aligned quadwords: it is the fastest access, and

@@ -390,7 +390,9 @@ static int check_threads(struct contract *c)
 		wake_up_process(tasks[n]);
 	}
 	for (i = 0; i < n; i++) {
-		wait_for_completion(&parts[i].done);
+		/* the kernel reports waiting for two minutes at once as a hang */
+		while (!wait_for_completion_timeout(&parts[i].done, 30 * HZ))
+			;
 		kthread_stop(tasks[i]);
 		c->checked += parts[i].checked;
 		c->wrong += parts[i].wrong;

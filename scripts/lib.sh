@@ -93,7 +93,8 @@ step() {
 fail() {
     local advice
     advice=$(advise)
-    tail -n 25 "$LOG" >&2 || true
+    # grep ends the last line, which is cut off where the disk is full
+    tail -n 25 "$LOG" | grep -a '' >&2 || true
     die "failed: $1${advice:+: $advice} (the whole log is $LOG)"
 }
 
@@ -111,7 +112,7 @@ advise() {
     elif log_has '^no source of QEMU'; then
         echo "Debian's archive has no source of that version: upgrade QEMU, or" \
             "name the directory of its source with --source"
-    elif log_has '404  *Not Found'; then
+    elif log_has '404  *Not Found' && ! log_has 'not have a Release file'; then
         echo "the mirror does not have what its index says: run this again," \
             "which gets the index anew, or name another mirror in /etc/apt"
     elif log_has 'Could not get lock|is another process using it'; then

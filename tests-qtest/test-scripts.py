@@ -716,8 +716,10 @@ def main():
             sys.exit("test-scripts.py: needs root, or user namespaces")
         os.environ["TEST_SCRIPTS"] = kind
         os.execvp(enter[0], [*enter, sys.executable, *sys.argv])
-    # clean up then, too
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # clean up then, too; and what is started here does not ignore what it is
+    # killed with, even if this was started in the background
+    for number in Death.SIGNALS[1:]:
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="test-scripts.", dir=BUILD) as folder:
         WORK = pathlib.Path(folder)
         WORK.chmod(0o755)

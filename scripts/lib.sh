@@ -147,6 +147,8 @@ lock_build() {
     fi
     printf '%s, process %d\n' "${0##*/}" $$ >"$BUILD/lock" || true
     export VFIO_OPTIMUS_LOCKED=1
+    # what a run that was killed has left
+    rm -rf "$BUILD"/{root,qemu}/*.{new,old,debs,files} 2>/dev/null || true
 }
 
 # need_packages PACKAGE...: install the Debian packages that are missing.

@@ -103,7 +103,8 @@ advise() {
         echo "the disk with $BUILD is full: make room, then run this again"
     elif log_has 'No space left|not have enough free space|quota exceeded'; then
         echo "a disk is full: make room, then run this again"
-    elif log_has 'Permission denied'; then
+    # apt's warning, that not even its own user may read this, is no fault
+    elif log_has '^[^W].*Permission denied'; then
         echo "not all of $BUILD is yours: remove it, then run this again"
     elif log_has 'Hash Sum mismatch|unexpected size|file isn.t valid' ||
         log_has 'not signed|invalid signature|signatures (were|couldn)'; then

@@ -402,9 +402,14 @@ class Permission(Case):
         if not ROOT:
             self.skipTest("needs root, to be another user")
         # where everybody may go, wherever the repository is
-        mount("--bind", self.dir, "/mnt")
-        self.addCleanup(subprocess.run, ["umount", "--lazy", "/mnt"], check=True)
-        self.how = {"user": NOBODY, "where": pathlib.Path("/mnt")}
+        for folder, where in (self.dir, "/mnt"), (WORK, "/media"):
+            mount("--bind", folder, where)
+            self.addCleanup(subprocess.run, ["umount", "--lazy", where],
+                            check=True)
+        (self.dir / "apt.conf").write_text(
+            CONFIG.read_text().replace(str(WORK), "/media"))
+        self.how = {"user": NOBODY, "where": pathlib.Path("/mnt"),
+                    "APT_CONFIG": "/mnt/apt.conf"}
 
     def give(self, *paths):
         subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", *paths], check=True)
@@ -465,7 +470,10 @@ class Death(Case):
         else:
             process.send_signal(number)
         # it has died, and nobody else writes to its output
-        process.communicate(timeout=20)
+        try:
+            process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.fail(f"{number!r}: these go on: {alive(self.dir)}")
         self.assertNotIn(process.returncode, (0, 1))
 
     def test_killed(self):
@@ -588,6 +596,9 @@ class Install(Case):
         self.assertNotIn("waiting", self.good("lock_build"))
 
     def test_network(self):
+        # as in root's home, where apt's own user may not go, and apt says so
+        WORK.chmod(0o700)
+        self.addCleanup(WORK.chmod, 0o755)
         SERVER.fail("down")
         self.bad("need_packages", "optimus-lost", says=NOT_REACHED)
         SERVER.heal()

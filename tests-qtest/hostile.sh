@@ -27,10 +27,10 @@ windows_are() {
     return 1
 }
 
-# remark_guest LOG: figures
+# remark_guest NAME LOG: figures
 remark_guest() {
     local line
     while read -r line; do
-        remark "$line"
-    done < <(grep -a -o -E -e '(scan|write|contract)=.*|busy: .*' "$1")
+        remark "figures: $1 $line"
+    done < <(grep -a -o -E -e '(scan|write|contract)=.*|busy: .*' "$2" | uniq)
 }

@@ -235,6 +235,14 @@ class Acpica:
             return self._run("iasl", "-vi", "-we", "table.dsl", cwd=folder)
 
 
+def print_figures():
+    """The line that scripts/check shows: what was counted, and by which test."""
+    if figures:
+        names = [os.path.basename(arg) for arg in sys.argv[:2]]
+        print("# figures:", *names, ", ".join(
+            f"{name}: {number}" for name, number in figures.items()))
+
+
 def tap_main(module):
     """Run a module's tests and print TAP."""
     import unittest
@@ -244,8 +252,5 @@ def tap_main(module):
         sys.exit("no module pycotap: run scripts/check, which gets it")
     suite = unittest.defaultTestLoader.loadTestsFromModule(module)
     result = TAPTestRunner(test_output_log=LogMode.LogToError).run(suite)
-    if figures:
-        names = [os.path.basename(arg) for arg in sys.argv[:2]]
-        print("# figures:", *names, ", ".join(
-            f"{name}: {number}" for name, number in figures.items()))
+    print_figures()
     sys.exit(not result.wasSuccessful())

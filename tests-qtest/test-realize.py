@@ -15,7 +15,8 @@ import tempfile
 import unittest
 
 import vbios
-from machine import Machine, WINDOW_END, WINDOW_START, run, tap_main
+from machine import (Machine, WINDOW_END, WINDOW_START, figures, run,
+                     tap_main)
 
 PLUGIN, = sys.argv[1:]
 TEST = os.path.join(PLUGIN, "qemu-test-optimus")
@@ -23,11 +24,6 @@ FULL = bool(os.environ.get("VFIO_OPTIMUS_FULL"))
 BOCHS = {"vendor": 0x1234, "device": 0x1111}
 ROOM = WINDOW_END - WINDOW_START - 0x1000
 OURS = re.compile(r"\((vfio-optimus|optimus-(aml|rom|window))\.c:\d+\)")
-
-
-def remark(text):
-    """A line of TAP, which is not what the runner makes of standard output."""
-    print("#", text, file=sys.__stdout__, flush=True)
 
 
 class Realize(unittest.TestCase):
@@ -116,8 +112,9 @@ class Realize(unittest.TestCase):
             content = vbios.make(**BOCHS)
             self.assertTrue(machine.read(WINDOW_START, len(content)) == content)
         calls = rounds * len(self.failures)
-        remark(f"{calls} realizes that failed, seed {seed}: "
-               f"{grown} KiB more memory at the end")
+        figures["realizes that failed"] += calls
+        figures["seed"] = seed
+        figures["KiB more memory at the end"] = grown
         # QEMU may keep a little of each, but no ROM
         self.assertLess(grown, calls * 8)
 
@@ -145,7 +142,8 @@ class Realize(unittest.TestCase):
         records = re.split(r"==\d+== \n", text)
         ours = [record for record in records if OURS.search(record)
                 and "still reachable" not in record]
-        remark(f"valgrind: {len(records)} records, {len(ours)} of ours")
+        figures["realizes that failed"] += len(self.failures) * 2
+        figures["findings of valgrind"] = len(ours)
         self.assertEqual(ours, [], "\n".join(ours))
 
     def injected(self, *options, rom=None):

@@ -20,6 +20,7 @@ import time
 import unittest
 
 import archive
+from machine import figures, print_figures
 
 try:
     from pycotap import TAPTestRunner
@@ -161,6 +162,7 @@ class Case(unittest.TestCase):
         process = self.start(*command, **how)
         output = self.finish(process)
         self.assertEqual(process.returncode, 1, output)
+        figures["failures"] += 1
         last = output.splitlines()[-1]
         self.assertIn(says, last, output)
         name = command[0]
@@ -357,6 +359,7 @@ class Disk(Case):
                     if process.returncode == 0:
                         break
                     self.assertEqual(process.returncode, 1, output)
+                    figures["failures"] += 1
                     self.assertRegex(output.splitlines()[-1],
                                      "^library: failed: .*" + DISK_FULL)
                     self.assertFalse((self.build / RESULTS[what]).exists())
@@ -469,6 +472,7 @@ class Death(Case):
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
+        figures["scripts killed"] += 1
         # it has died, and nobody else writes to its output
         try:
             process.communicate(timeout=20)
@@ -747,6 +751,7 @@ def main():
             unittest.main(testRunner=TAPTestRunner)
         finally:
             ARCHIVE.close()
+            print_figures()
 
 
 if __name__ == "__main__":

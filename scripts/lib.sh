@@ -10,6 +10,10 @@ LIBDIR=lib/x86_64-linux-gnu
 UBUNTU=$(sed -n 's/^UBUNTU_CODENAME="\?\([a-z]*\).*/\1/p' /etc/os-release \
     2>/dev/null || true)
 
+# Without this, bash goes on after a ^C if the program that it waits for has
+# ended by itself just then.
+trap 'exit 130' INT
+
 say() { printf '[%4d s] %s\n' "$SECONDS" "$*"; }
 
 die() {

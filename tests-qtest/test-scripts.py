@@ -519,6 +519,18 @@ class Death(Case):
         self.kill(process, signal.SIGTERM, False)
         self.check_gone()
 
+    def test_interrupted(self):
+        """^C ends a script even if the program that it waits for does not
+        die of it, or has ended just then."""
+        library = self.dir / "scripts/library"
+        library.write_text(library.read_text() + '''
+            sh -c 'trap "" INT; sleep 2'
+            sleep 60\n''')
+        process = self.start("true")
+        time.sleep(1)
+        self.kill(process, signal.SIGINT, True)
+        self.check_gone()
+
     def test_at_once(self):
         SERVER.fail("slow")
         processes = [self.start(*UNPACK) for _ in range(4)]

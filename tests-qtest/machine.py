@@ -235,22 +235,20 @@ class Acpica:
             return self._run("iasl", "-vi", "-we", "table.dsl", cwd=folder)
 
 
-def print_figures():
-    """The line that scripts/check shows: what was counted, and by which test."""
-    if figures:
-        names = [os.path.basename(arg) for arg in sys.argv[:2]]
-        print("# figures:", *names, ", ".join(
-            f"{name}: {number}" for name, number in figures.items()))
+def tap_main(module, tests=()):
+    """Run a module's tests, or those that are named, and print TAP.
 
-
-def tap_main(module):
-    """Run a module's tests and print TAP."""
+    The last line is what scripts/check shows: what was counted, and where."""
     import unittest
     try:
         from pycotap import TAPTestRunner, LogMode
     except ImportError:
         sys.exit("no module pycotap: run scripts/check, which gets it")
-    suite = unittest.defaultTestLoader.loadTestsFromModule(module)
-    result = TAPTestRunner(test_output_log=LogMode.LogToError).run(suite)
-    print_figures()
-    sys.exit(not result.wasSuccessful())
+    runner = TAPTestRunner(test_output_log=LogMode.LogToError)
+    done = unittest.main(module, argv=[sys.argv[0], *tests], testRunner=runner,
+                         exit=False)
+    if figures:
+        names = [os.path.basename(arg) for arg in sys.argv[:2]]
+        print("# figures:", *names, ", ".join(
+            f"{name}: {number}" for name, number in figures.items()))
+    sys.exit(not done.result.wasSuccessful())

@@ -20,13 +20,7 @@ import time
 import unittest
 
 import archive
-from machine import figures, print_figures
-
-try:
-    from pycotap import TAPTestRunner
-except ImportError:
-    sys.exit("test-scripts.py: no module pycotap: run it with meson, after "
-             "need_meson of scripts/lib.sh")
+from machine import figures, tap_main
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 BUILD = TOP / "build"
@@ -760,10 +754,9 @@ def main():
             SERVER = archive.Server(ARCHIVE)
             CONFIG = SERVER.settings(WORK, KEY)
             mount("--bind", WORK / "key", KEY)
-            unittest.main(testRunner=TAPTestRunner)
+            tap_main(sys.modules[__name__], sys.argv[1:])
         finally:
             ARCHIVE.close()
-            print_figures()
 
 
 if __name__ == "__main__":

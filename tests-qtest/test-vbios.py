@@ -24,12 +24,7 @@ import tty
 import unittest
 
 import vbios
-
-try:
-    from pycotap import TAPTestRunner
-except ImportError:
-    sys.exit("test-vbios.py: no module pycotap: run it with meson, after "
-             "need_meson of scripts/lib.sh")
+from machine import tap_main
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 ROOT = TOP / "build/root"
@@ -1087,7 +1082,7 @@ def main():
         # where everybody can run it, wherever the repository is
         os.chmod(folder, 0o755)
         PROGRAM = shutil.copy(sys.argv.pop(1), folder)
-        unittest.main(testRunner=TAPTestRunner)
+        tap_main(sys.modules[__name__], sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -140,10 +140,12 @@ class Case(unittest.TestCase):
 
     def finish(self, process):
         try:
-            return process.communicate(timeout=TIME_LIMIT)[0]
+            output = process.communicate(timeout=TIME_LIMIT)[0]
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             self.fail(f"{process.args} hangs")
+        figures["failures"] += process.returncode == 1
+        return output
 
     def good(self, *command, **how):
         process = self.start(*command, **how)
@@ -156,7 +158,6 @@ class Case(unittest.TestCase):
         process = self.start(*command, **how)
         output = self.finish(process)
         self.assertEqual(process.returncode, 1, output)
-        figures["failures"] += 1
         last = output.splitlines()[-1]
         self.assertIn(says, last, output)
         name = command[0]
@@ -353,7 +354,6 @@ class Disk(Case):
                     if process.returncode == 0:
                         break
                     self.assertEqual(process.returncode, 1, output)
-                    figures["failures"] += 1
                     self.assertRegex(output.splitlines()[-1],
                                      "^library: failed: .*" + DISK_FULL)
                     self.assertFalse((self.build / RESULTS[what]).exists())
@@ -501,29 +501,28 @@ class Death(Case):
                 self.good(*what)
                 self.check_result(what)
 
-    def test_stubborn(self):
-        """What ignores SIGTERM is ended too."""
+    def killed_in(self, commands, number, group):
+        """Shell commands end with the script that they are in."""
         library = self.dir / "scripts/library"
-        library.write_text(library.read_text() + '''
-            stubborn() { trap '' TERM INT HUP; for i in 1 2 3 4 5 6 7 8 9; do
-                sleep 5; done; }
-            step "stubborn" stubborn\n''')
+        library.write_text(f"{library.read_text()}{commands}\n")
         process = self.start("true")
         time.sleep(1)
-        self.kill(process, signal.SIGTERM, False)
+        self.kill(process, number, group)
         self.check_gone()
+
+    def test_stubborn(self):
+        """What ignores SIGTERM is ended too."""
+        self.killed_in('''
+            stubborn() { trap '' TERM INT HUP; for i in 1 2 3 4 5 6 7 8 9; do
+                sleep 5; done; }
+            step "stubborn" stubborn''', signal.SIGTERM, False)
 
     def test_interrupted(self):
         """^C ends a script even if the program that it waits for does not
         die of it, or has ended just then."""
-        library = self.dir / "scripts/library"
-        library.write_text(library.read_text() + '''
+        self.killed_in('''
             sh -c 'trap "" INT; sleep 2'
-            sleep 60\n''')
-        process = self.start("true")
-        time.sleep(1)
-        self.kill(process, signal.SIGINT, True)
-        self.check_gone()
+            sleep 60''', signal.SIGINT, True)
 
     def test_at_once(self):
         SERVER.fail("slow")

@@ -1,1 +1,0 @@
-#include "hw/pci/pci.h"

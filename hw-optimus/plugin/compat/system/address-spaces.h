@@ -1,1 +1,0 @@
-#include "exec/address-spaces.h"

@@ -1,1 +1,0 @@
-#include "sysemu/reset.h"

@@ -1,0 +1,2 @@
+#include "qemu.h"
+#include "aml-terms.h"

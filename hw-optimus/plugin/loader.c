@@ -1,0 +1,230 @@
+/*
+ * What the plugin finds out about the QEMU that it is in, before it registers
+ * the device
+ *
+ * Functions of QEMU keep their names and arguments; what does not is looked at
+ * here, in the running program: a doubt is one sentence, and QEMU goes on
+ * without the device.  That all functions are there is what the dynamic linker
+ * has seen to (preload.c).
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu.h"
+#include <dlfcn.h>
+#include <link.h>
+#include <malloc.h>
+#include "../optimus-aml.h"
+#include "plugin.h"
+#include "trace.h"
+
+#define TYPE_ACPI_DEV_AML_IF "acpi-dev-aml-interface"
+
+/* The lists of initialization functions: which of them is QOM's differs. */
+#define MODULE_INIT_LISTS 8
+
+/* SHA-256 of _ROM for a window of 0x12345 bytes at 0xfef20000 */
+#define METHOD_SUM \
+    "0af3051602f4f633477e1e287e07eba31159b215cb2ccf56f4c3c99101b19afe"
+
+static int64_t version;         /* 702 is 7.2 */
+static size_t build_aml_offset;
+
+static void G_GNUC_PRINTF(1, 2) refuse(const char *fmt, ...)
+{
+    va_list ap;
+
+    fputs("vfio-optimus: not loaded: ", stderr);
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputc('\n', stderr);
+}
+
+static bool check_version(void)
+{
+    VersionInfo *info = qmp_query_version(NULL);
+    int64_t major = info->qemu->major, minor = info->qemu->minor;
+
+    qapi_free_VersionInfo(info);
+    version = major * 100 + minor;
+    if (version >= 702) {
+        return true;
+    }
+    refuse("this is QEMU %" PRId64 ".%" PRId64 ", and the device needs 7.2 or "
+           "later", major, minor);
+    return false;
+}
+
+/* dl_iterate_phdr(): the first object is the program itself. */
+static int is_code_of_program(struct dl_phdr_info *info, size_t size,
+                              void *address)
+{
+    uintptr_t at = *(uintptr_t *)address - info->dlpi_addr;
+
+    (void)size;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+
+        if (segment->p_type == PT_LOAD && segment->p_flags & PF_X &&
+            at - segment->p_vaddr < segment->p_memsz) {
+            return 1;
+        }
+    }
+    return -1;
+}
+
+/*
+ * The offset of build_dev_aml in the interface's class as @type_name has it: it
+ * is the only pointer to a function there.  0 if that is not so.
+ */
+static size_t find_build_aml(const char *type_name)
+{
+    ObjectClass *klass = object_class_by_name(type_name);
+    size_t found = 0;
+    uintptr_t *words;
+
+    klass = klass ? object_class_dynamic_cast(klass, TYPE_ACPI_DEV_AML_IF) : NULL;
+    if (!klass) {
+        return 0;
+    }
+    words = (uintptr_t *)klass;
+    for (size_t i = 0; i < malloc_usable_size(klass) / sizeof(*words); i++) {
+        if (dl_iterate_phdr(is_code_of_program, &words[i]) == 1) {
+            if (found) {
+                return 0;
+            }
+            found = i * sizeof(*words);
+        }
+    }
+    return found;
+}
+
+/* Up to 10.1 InterfaceClass had one member more. */
+static bool check_interface(void)
+{
+    static const char *const types[] = { "mc146818rtc", "isa-serial", "i8042" };
+
+    build_aml_offset = find_build_aml(types[0]);
+    for (unsigned int i = 0; i < ARRAY_SIZE(types); i++) {
+        if (!build_aml_offset ||
+            find_build_aml(types[i]) != build_aml_offset) {
+            refuse("the class " TYPE_ACPI_DEV_AML_IF " of this QEMU's %s is "
+                   "not as it was up to QEMU 11.1", types[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
+OptimusBuildAml **optimus_build_aml_slot(ObjectClass *klass)
+{
+    ObjectClass *interface =
+        object_class_dynamic_cast(klass, TYPE_ACPI_DEV_AML_IF);
+
+    return (OptimusBuildAml **)((char *)interface + build_aml_offset);
+}
+
+/* All terms of _ROM, also those that are made of others (aml-terms.h) */
+static bool check_aml(void)
+{
+    g_autofree char *sum = NULL;
+    Aml *scope = init_aml_allocator();
+
+    optimus_build_rom_method(scope, 0xfef20000, 0x12345);
+    sum = g_compute_checksum_for_data(G_CHECKSUM_SHA256,
+                                      (uint8_t *)scope->buf->data,
+                                      scope->buf->len);
+    free_aml_allocator();
+    if (!strcmp(sum, METHOD_SUM)) {
+        return true;
+    }
+    refuse("this QEMU writes the AML of _ROM otherwise than up to 11.1 "
+           "(its SHA-256 is %s)", sum);
+    return false;
+}
+
+static void probe_class_init(ObjectClass *klass, const void *data)
+{
+    (void)klass;
+    *(bool *)data = true;
+}
+
+/* TypeInfo, by a type that does nothing */
+static bool check_type_info(void)
+{
+    static bool initialized;
+    static const InterfaceInfo interfaces[] = {
+        { TYPE_ACPI_DEV_AML_IF },
+        { NULL }
+    };
+    static const TypeInfo type = {
+        .name = "vfio-optimus-probe",
+        .parent = "device",
+        .abstract = true,
+        .class_init = probe_class_init,
+        .class_data = &initialized,
+        .interfaces = interfaces,
+    };
+    ObjectClass *klass;
+
+    type_register_static(&type);
+    klass = object_class_by_name(type.name);
+    if (klass && initialized && object_class_is_abstract(klass) &&
+        object_class_dynamic_cast(klass, TYPE_ACPI_DEV_AML_IF)) {
+        return true;
+    }
+    refuse("this QEMU does not take types as QEMU did up to 11.1");
+    return false;
+}
+
+void optimus_e820_reserve(uint64_t base, uint64_t size)
+{
+    void (*add)(uint64_t base, uint64_t size, uint32_t type) =
+        dlsym(RTLD_DEFAULT, "e820_add_entry");
+
+    if (version >= 1000 && add) {
+        add(base, size, 2 /* E820_RESERVED */);
+    }
+}
+
+/* At the end of each list: act in the one after which QOM's types are there. */
+static void register_types(void)
+{
+    static bool done;
+
+    if (done || !object_class_by_name("device")) {
+        return;
+    }
+    done = true;
+    if (!object_class_by_name(OPTIMUS_PARENT)) {
+        refuse("this QEMU has no device " OPTIMUS_PARENT);
+        return;
+    }
+    if (check_version() && check_interface() && check_aml() &&
+        check_type_info()) {
+        optimus_trace_register();
+        optimus_register_types();
+    }
+}
+
+/*
+ * At the beginning of each list, as the constructors of what is preloaded run
+ * before those of the program; the first time, the end is where it goes.
+ */
+static void append(void)
+{
+    static bool done;
+
+    for (unsigned int list = 0; !done && list < MODULE_INIT_LISTS; list++) {
+        register_module_init(register_types, list);
+    }
+    done = true;
+}
+
+__attribute__((constructor)) static void load(void)
+{
+    for (unsigned int list = 0; list < MODULE_INIT_LISTS; list++) {
+        register_module_init(append, list);
+    }
+}

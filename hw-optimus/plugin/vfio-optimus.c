@@ -1,0 +1,605 @@
+/*
+ * Assignment of a muxless NVIDIA Optimus GPU, with its video BIOS in ACPI _ROM:
+ * the device of the plugin
+ *
+ * Such a GPU has no flash of its own: the laptop's firmware keeps its video
+ * BIOS, and drivers fetch it with the ACPI method _ROM of the GPU's node.  This
+ * is vfio-pci with that method, and with the subsystem IDs that the card had
+ * when the host's firmware initialized it.
+ *
+ * It runs in every QEMU from 7.2 on, and so knows the parent by its properties
+ * only, and QEMU by its functions (qemu.h).
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu.h"
+#include <stdlib.h>
+#include <sys/sysmacros.h>
+#include "../optimus-aml.h"
+#include "../optimus-rom.h"
+#include "../optimus-window.h"
+#include "plugin.h"
+#include "trace.h"
+
+#define TYPE_VFIO_OPTIMUS "vfio-optimus"
+
+/* Compared with what QEMU itself calls it by */
+#define PCI_VENDOR_ID 0x00
+#define PCI_DEVICE_ID 0x02
+#define PCI_BASE_CLASS_DISPLAY 0x03
+
+typedef struct Optimus {
+    DeviceState *dev;
+    MemoryRegion *region;       /* the ROM window */
+    Object *backend;            /* its memory, a child of the device */
+    uint32_t base;
+    uint32_t rom_size;
+    const char *subsystem_ids;
+    bool aml_built;
+    VMChangeStateEntry *running;
+} Optimus;
+
+/* By device: what has to be remembered cannot be in the parent's instance. */
+static GHashTable *optimuses;
+
+static Optimus *get_optimus(void *dev)
+{
+    return g_hash_table_lookup(optimuses, dev);
+}
+
+/* The video BIOS */
+
+/* The size in bytes of the largest ROM that there is room for */
+static uint32_t window_room(void)
+{
+    uint32_t size = OPTIMUS_WINDOW_END - OPTIMUS_WINDOW_START;
+
+    while (size > OPTIMUS_PAGE && !optimus_window_find(size)) {
+        size -= OPTIMUS_PAGE;
+    }
+    return size - OPTIMUS_PAGE;
+}
+
+/*
+ * Read the file that the property romfile names, found as the PCI core finds
+ * it.  Sets *@path to where it is, to be freed by the caller.
+ */
+static GByteArray *read_romfile(const char *romfile, char **path, Error **errp)
+{
+    g_autoptr(GByteArray) rom = g_byte_array_new();
+    struct stat before, after;
+    uint32_t room;
+    ssize_t got;
+    char extra;
+    int fd;
+
+    *path = qemu_find_file(0 /* BIOS */, romfile) ?: g_strdup(romfile);
+    fd = qemu_open(*path, O_RDONLY | O_NONBLOCK, errp);
+    if (fd < 0) {
+        error_prepend(errp, "romfile: ");
+        return NULL;
+    }
+    if (fstat(fd, &before) || !S_ISREG(before.st_mode)) {
+        error_setg(errp, "romfile '%s' is not a regular file", *path);
+        goto fail;
+    }
+    if (!before.st_size) {
+        error_setg(errp, "romfile '%s' is empty", *path);
+        goto fail;
+    }
+    room = OPTIMUS_WINDOW_END - OPTIMUS_WINDOW_START - OPTIMUS_PAGE;
+    if (before.st_size > room) {
+        error_setg(errp, "romfile '%s' has %" PRId64 " bytes; the ROM window "
+                   "has room for %u, of which %u are left", *path,
+                   (int64_t)before.st_size, room, window_room());
+        goto fail;
+    }
+
+    g_byte_array_set_size(rom, before.st_size);
+    for (unsigned int at = 0; at < rom->len; at += got) {
+        got = TEMP_FAILURE_RETRY(read(fd, rom->data + at, rom->len - at));
+        if (got < 0) {
+            error_setg_errno(errp, errno, "romfile '%s' cannot be read", *path);
+            goto fail;
+        }
+        if (!got) {
+            error_setg(errp, "romfile '%s' changed while it was read: %u of "
+                       "its %u bytes were there", *path, at, rom->len);
+            goto fail;
+        }
+    }
+    if (TEMP_FAILURE_RETRY(read(fd, &extra, 1)) || fstat(fd, &after) ||
+        before.st_size != after.st_size ||
+        before.st_mtim.tv_sec != after.st_mtim.tv_sec ||
+        before.st_mtim.tv_nsec != after.st_mtim.tv_nsec) {
+        error_setg(errp, "romfile '%s' changed while it was read", *path);
+        goto fail;
+    }
+    qemu_close(fd);
+    return g_steal_pointer(&rom);
+
+fail:
+    qemu_close(fd);
+    return NULL;
+}
+
+/* The images of the ROM, or NULL with @errp set. */
+static GArray *parse_rom(const char *path, const GByteArray *rom, Error **errp)
+{
+    g_autofree char *why = NULL, *from = NULL, *to = NULL;
+    g_autofree char *cut = g_strconcat(path, ".cut", NULL);
+    GArray *images = optimus_rom_parse(rom->data, rom->len, 0, &why);
+    size_t start;
+
+    if (images) {
+        return images;
+    }
+    if (rom->len >= 2 && rom->data[0] == 0x55 && rom->data[1] == 0xaa) {
+        error_setg(errp, "romfile '%s' is broken: %s", path, why);
+        return NULL;
+    }
+    start = optimus_rom_find(rom->data, rom->len, 0);
+    if (start == rom->len) {
+        error_setg(errp, "romfile '%s' is not a video BIOS: %s, and none "
+                   "starts further in", path, why);
+        return NULL;
+    }
+    error_setg(errp, "romfile '%s' does not start with an option ROM image: %s "
+               "it starts at offset 0x%zx", path,
+               rom->len >= 4 && !memcmp(rom->data, "NVGI", 4) ?
+               "behind an NVGI header" : "behind other data", start);
+    from = g_shell_quote(path);
+    to = g_shell_quote(cut);
+    error_append_hint(errp, "Cut it out with: tail -c +%zu -- %s >%s\n",
+                      start + 1, from, to);
+    return NULL;
+}
+
+/* Warn of what drivers may not like; needs a realized parent. */
+static void check_rom(PCIDevice *pdev, const char *path, const GByteArray *rom,
+                      const GArray *images)
+{
+    uint16_t vendor = pci_default_read_config(pdev, PCI_VENDOR_ID, 2);
+    uint16_t device = pci_default_read_config(pdev, PCI_DEVICE_ID, 2);
+    const OptimusImage *first = &g_array_index(images, OptimusImage, 0);
+    bool found = false;
+
+    for (unsigned int i = 0; i < images->len; i++) {
+        const OptimusImage *image = &g_array_index(images, OptimusImage, i);
+        uint8_t sum = optimus_image_sum(rom->data, image);
+
+        found |= optimus_image_is_for(rom->data, image, vendor, device);
+        if (image->code_type == OPTIMUS_CODE_X86 && sum) {
+            warn_report("romfile '%s': the bytes of the image at offset 0x%zx "
+                        "add up to 0x%02x, not to 0; nouveau's fast path will "
+                        "not take it", path, image->offset, sum);
+        }
+    }
+    if (!found) {
+        warn_report("romfile '%s': no image is for this device, %04x:%04x; the "
+                    "first one is for %04x:%04x", path, vendor, device,
+                    first->vendor, first->device);
+    }
+    if (first->class_code >> 16 != PCI_BASE_CLASS_DISPLAY) {
+        warn_report("romfile '%s': the class code of the first image is "
+                    "0x%06x, which is not a display controller's", path,
+                    first->class_code);
+    }
+}
+
+/* Subsystem IDs */
+
+/*
+ * The card's own copy of its subsystem IDs is lost with a reset or a power
+ * cycle: the firmware wrote it once, at boot.  The kernel read it at
+ * enumeration, before that could happen, and still shows it in sysfs.
+ */
+
+/*
+ * The device whose fd QEMU was given.  The parent does not tell which fd that
+ * is: there must be only one, or host= has to be set beside fd=.
+ */
+static char *sysfs_dir_of_fd(void)
+{
+    g_autoptr(GDir) dir = g_dir_open("/proc/self/fd", 0, NULL);
+    g_autofree char *found = NULL;
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *sysfs = NULL, *vfio = NULL;
+        struct stat st;
+
+        if (fstat(atoi(name), &st) || !S_ISCHR(st.st_mode)) {
+            continue;
+        }
+        sysfs = g_strdup_printf("/sys/dev/char/%u:%u/device",
+                                major(st.st_rdev), minor(st.st_rdev));
+        vfio = g_build_filename(sysfs, "vfio-dev", NULL);
+        if (!g_file_test(vfio, G_FILE_TEST_IS_DIR)) {
+            continue;
+        }
+        if (found) {
+            warn_report("several VFIO devices are open, and the subsystem IDs "
+                        "of this one are not known; set host= beside fd=");
+            return NULL;
+        }
+        found = g_steal_pointer(&sysfs);
+    }
+    return g_steal_pointer(&found);
+}
+
+/* The sysfs directory of the host's device, or NULL if there is none. */
+static char *find_sysfs_dir(Object *obj)
+{
+    g_autofree char *sysfsdev = object_property_get_str(obj, "sysfsdev", NULL);
+    g_autofree char *host = object_property_get_str(obj, "host", NULL);
+    g_autofree char *dir = NULL;
+
+    if (sysfsdev && *sysfsdev) {
+        return g_steal_pointer(&sysfsdev);
+    }
+    dir = host ? g_strdup_printf("/sys/bus/pci/devices/%s", host) : NULL;
+    if (dir && g_file_test(dir, G_FILE_TEST_IS_DIR)) {
+        return g_steal_pointer(&dir);
+    }
+    return sysfs_dir_of_fd();
+}
+
+static bool is_set(Object *obj, const char *property)
+{
+    return object_property_get_uint(obj, property, NULL) != UINT32_MAX;
+}
+
+/* Read a number as sysfs has it, from what need not be sysfs: any directory. */
+static bool read_id(const char *path, unsigned int *id)
+{
+    char text[16] = "", *end;
+    int fd = qemu_open(path, O_RDONLY | O_NONBLOCK, NULL);
+    ssize_t got;
+
+    if (fd < 0) {
+        return false;
+    }
+    got = TEMP_FAILURE_RETRY(read(fd, text, sizeof(text) - 1));
+    qemu_close(fd);
+    *id = strtoul(text, &end, 16);
+    return got > 0 && end > text && !*g_strchug(end);
+}
+
+/* Set @property from the file @name in @dir, if the kernel knows the ID. */
+static void set_subsystem_id(Object *obj, const char *property, const char *dir,
+                             const char *name)
+{
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    unsigned int id;
+
+    if (!read_id(path, &id)) {
+        warn_report("the host's kernel does not tell a subsystem ID of this "
+                    "device: cannot read '%s'; set %s if the driver needs it",
+                    path, property);
+        return;
+    }
+    if (id == 0 || id == 0xffff) {
+        warn_report("the host's kernel does not know a subsystem ID of this "
+                    "device: '%s' is 0x%04x; set %s if the driver needs it",
+                    path, id, property);
+        return;
+    }
+    optimus_trace(OPTIMUS_EVENT_SUBSYSTEM_ID, "%s: %s=0x%04x", dir, property,
+                  id);
+    object_property_set_uint(obj, property, id, NULL);
+}
+
+/*
+ * Set those subsystem IDs that the user did not set.  Returns where they come
+ * from: "user", "sysfs", or "device" for what its config space says.
+ */
+static const char *set_subsystem_ids(Object *obj)
+{
+    static const struct {
+        const char *property;
+        const char *file;
+    } ids[] = {
+        { "x-pci-sub-vendor-id", "subsystem_vendor" },
+        { "x-pci-sub-device-id", "subsystem_device" },
+    };
+    g_autofree char *dir = find_sysfs_dir(obj);
+    const char *source = "user";
+
+    for (unsigned int i = 0; i < ARRAY_SIZE(ids); i++) {
+        if (is_set(obj, ids[i].property)) {
+            continue;
+        }
+        if (dir) {
+            set_subsystem_id(obj, ids[i].property, dir, ids[i].file);
+        }
+        source = is_set(obj, ids[i].property) ? "sysfs" : "device";
+    }
+    return source;
+}
+
+/* The ROM window */
+
+/*
+ * Map @rom, read-only, at the first free place of the window's range.  A memory
+ * backend holds it: that outlives the device for as long as memory views of
+ * QEMU's threads still have it.
+ */
+static bool map_rom(Optimus *s, const char *path, const GByteArray *rom,
+                    Error **errp)
+{
+    g_autofree char *size =
+        g_strdup_printf("%u", OPTIMUS_WINDOW_SIZE(rom->len));
+
+    s->base = optimus_window_find(OPTIMUS_WINDOW_SIZE(rom->len));
+    if (!s->base) {
+        error_setg(errp, "romfile '%s': a ROM of %u bytes does not fit in the "
+                   "ROM window at 0x%x-0x%x: the room left is %u bytes", path,
+                   rom->len, OPTIMUS_WINDOW_START, OPTIMUS_WINDOW_END - 1,
+                   window_room());
+        return false;
+    }
+    s->backend = object_new_with_props("memory-backend-ram", OBJECT(s->dev),
+                                       "optimus-rom", errp, "size", size, NULL);
+    if (!s->backend) {
+        return false;
+    }
+    s->region =
+        host_memory_backend_get_memory((HostMemoryBackend *)s->backend);
+    memcpy(memory_region_get_ram_ptr(s->region), rom->data, rom->len);
+    memory_region_set_readonly(s->region, true);
+    memory_region_add_subregion(get_system_memory(), s->base, s->region);
+
+    s->rom_size = rom->len;
+    optimus_trace(OPTIMUS_EVENT_WINDOW, "ROM window at 0x%x, %u bytes of ROM",
+                  s->base, s->rom_size);
+    return true;
+}
+
+static void unmap_rom(Optimus *s)
+{
+    memory_region_del_subregion(get_system_memory(), s->region);
+    object_unparent(s->backend);
+    s->base = s->rom_size = 0;
+}
+
+/*
+ * A device that comes later on the command line, or that is mapped when the
+ * machine is reset, may lie over the window: the guest would read a wrong ROM.
+ */
+static void check_window(Optimus *s)
+{
+    const uint32_t size = OPTIMUS_WINDOW_SIZE(s->rom_size);
+    uint32_t at = s->base;
+    g_autofree char *path = NULL;
+    MemoryRegionSection section =
+        memory_region_find(get_system_memory(), at, size);
+
+    if (section.mr == s->region && section.size == size) {
+        memory_region_unref(section.mr);
+        return;
+    }
+    if (section.mr == s->region) {
+        at += section.size;
+        section = memory_region_find(get_system_memory(), at,
+                                     size - section.size);
+    }
+    path = qdev_get_dev_path(s->dev);
+    error_report(TYPE_VFIO_OPTIMUS ": '%s' at 0x%x lies over the video BIOS of "
+                 "the device at %s (0x%x-0x%x): remove the device that it "
+                 "belongs to, or put it before " TYPE_VFIO_OPTIMUS " on the "
+                 "command line",
+                 section.mr ? memory_region_name(section.mr) : "nothing", at,
+                 path, s->base, s->base + size - 1);
+    exit(1);
+}
+
+/* The device */
+
+/* PC machines with ACPI tables are where _ROM can be put. */
+static bool check_machine(Error **errp)
+{
+    Object *machine = qdev_get_machine();
+
+    if (!object_dynamic_cast(machine, "generic-pc-machine")) {
+        error_setg(errp, TYPE_VFIO_OPTIMUS " needs a machine of the type q35 "
+                   "or pc, whose ACPI tables can hold _ROM");
+        return false;
+    }
+    if (!x86_machine_is_acpi_enabled((X86MachineState *)machine)) {
+        error_setg(errp, TYPE_VFIO_OPTIMUS " needs ACPI tables to put _ROM "
+                   "into, and this machine has none");
+        error_append_hint(errp, "Remove acpi=off from -machine.\n");
+        return false;
+    }
+    return true;
+}
+
+/*
+ * At the first reset the ACPI tables are built.  QEMU describes no devices
+ * behind an expander bridge (pxb, pxb-pcie), and until 7.2 none behind a bridge
+ * without ACPI hotplug; and some machine types have no tables of QEMU's at all.
+ */
+static void check_at_reset(void *opaque)
+{
+    Optimus *s = opaque;
+    g_autofree char *path = NULL;
+
+    if (s->aml_built) {
+        check_window(s);
+        return;
+    }
+    path = qdev_get_dev_path(s->dev);
+    error_report(TYPE_VFIO_OPTIMUS ": QEMU has built no ACPI node for the "
+                 "device at %s, so that it has no _ROM", path);
+    error_printf("Attach it to the root bus or to a root port on it, not "
+                 "behind an expander bridge (pxb); with QEMU 7.2, do not "
+                 "turn off acpi-pci-hotplug-with-bridge-support.\n");
+    exit(1);
+}
+
+/* Just before the guest's first instruction: after all that a reset has done. */
+static void check_at_start(void *opaque, bool running, RunState state)
+{
+    (void)state;
+    if (running) {
+        check_window(opaque);
+    }
+}
+
+void optimus_build_aml(AcpiDevAmlIf *adev, Aml *scope)
+{
+    Optimus *s = get_optimus(adev);
+    g_autofree char *path = qdev_get_dev_path(s->dev);
+
+    optimus_trace(OPTIMUS_EVENT_BUILD_AML, "_ROM of %s: window at 0x%x, %u "
+                  "bytes of ROM", path, s->base, s->rom_size);
+    optimus_build_rom_method(scope, s->base, s->rom_size);
+    s->aml_built = true;
+}
+
+static DeviceRealize parent_realize;
+static DeviceUnrealize parent_unrealize;
+
+static bool realize(Optimus *s, Error **errp)
+{
+    Object *obj = OBJECT(s->dev);
+    g_autofree char *romfile = object_property_get_str(obj, "romfile", NULL);
+    g_autofree char *path = NULL;
+    g_autoptr(GByteArray) rom = NULL;
+    g_autoptr(GArray) images = NULL;
+
+    if (!check_machine(errp)) {
+        return false;
+    }
+    if (!romfile || !*romfile) {
+        error_setg(errp, TYPE_VFIO_OPTIMUS " needs the video BIOS: "
+                   "set romfile=FILE");
+        return false;
+    }
+    rom = read_romfile(romfile, &path, errp);
+    if (!rom) {
+        return false;
+    }
+    images = parse_rom(path, rom, errp);
+    if (!images) {
+        return false;
+    }
+    optimus_trace(OPTIMUS_EVENT_ROMFILE, "%s: %u bytes, %u images", path,
+                  rom->len, images->len);
+    /* QEMU would hand it to SeaBIOS through fw_cfg, which executes it. */
+    if (!object_property_get_int(obj, "rombar", NULL)) {
+        object_property_set_str(obj, "romfile", "", NULL);
+    }
+    s->subsystem_ids = set_subsystem_ids(obj);
+    if (!map_rom(s, path, rom, errp)) {
+        return false;
+    }
+    parent_realize(s->dev, errp);
+    if (*errp) {
+        unmap_rom(s);
+        return false;
+    }
+    check_rom((PCIDevice *)s->dev, path, rom, images);
+    optimus_e820_reserve(s->base, OPTIMUS_WINDOW_SIZE(s->rom_size));
+    qemu_register_reset(check_at_reset, s);
+    s->running = qemu_add_vm_change_state_handler(check_at_start, s);
+    return true;
+}
+
+static void vfio_optimus_realize(DeviceState *dev, Error **errp)
+{
+    Error *err = NULL;
+
+    if (!realize(get_optimus(dev), &err)) {
+        error_propagate(errp, err);
+    }
+}
+
+static void vfio_optimus_unrealize(DeviceState *dev)
+{
+    Optimus *s = get_optimus(dev);
+
+    qemu_del_vm_change_state_handler(s->running);
+    qemu_unregister_reset(check_at_reset, s);
+    parent_unrealize(dev);
+    unmap_rom(s);
+}
+
+static void get_number(Object *obj, Visitor *v, const char *name, void *opaque,
+                       Error **errp)
+{
+    uint32_t *value = (void *)((char *)get_optimus(obj) + GPOINTER_TO_SIZE(opaque));
+
+    visit_type_uint32(v, name, value, errp);
+}
+
+static char *get_subsystem_ids(Object *obj, Error **errp)
+{
+    (void)errp;
+    return g_strdup(get_optimus(obj)->subsystem_ids);
+}
+
+static void vfio_optimus_init(Object *obj)
+{
+    Optimus *s = g_new0(Optimus, 1);
+
+    s->dev = (DeviceState *)obj;
+    s->subsystem_ids = "";
+    g_hash_table_insert(optimuses, obj, s);
+}
+
+static void vfio_optimus_finalize(Object *obj)
+{
+    g_hash_table_remove(optimuses, obj);
+}
+
+static void vfio_optimus_class_init(ObjectClass *klass, const void *data)
+{
+    DeviceClass *dc = (DeviceClass *)klass;
+
+    (void)data;
+    device_class_set_parent_realize(dc, vfio_optimus_realize, &parent_realize);
+    device_class_set_parent_unrealize(dc, vfio_optimus_unrealize,
+                                      &parent_unrealize);
+    *optimus_build_aml_slot(klass) = optimus_build_aml;
+
+    object_class_property_add(klass, "rom-address", "uint32", get_number, NULL,
+                              NULL, GSIZE_TO_POINTER(offsetof(Optimus, base)));
+    object_class_property_set_description(klass, "rom-address",
+        "Guest physical address of the video BIOS, 0 before realize");
+    object_class_property_add(klass, "rom-size", "uint32", get_number, NULL,
+                              NULL,
+                              GSIZE_TO_POINTER(offsetof(Optimus, rom_size)));
+    object_class_property_set_description(klass, "rom-size",
+        "Size of the video BIOS in bytes, 0 before realize");
+    object_class_property_add_str(klass, "subsystem-ids", get_subsystem_ids,
+                                  NULL);
+    object_class_property_set_description(klass, "subsystem-ids",
+        "Where the subsystem IDs come from: user, sysfs, or device");
+}
+
+void optimus_register_types(void)
+{
+    static const InterfaceInfo interfaces[] = {
+        { "acpi-dev-aml-interface" },
+        { NULL }
+    };
+    /*
+     * Not hotpluggable: ACPI tables are built at boot, and QEMU gives a
+     * hotpluggable slot a _DSM that NVIDIA's drivers would call with arguments
+     * of their own.
+     */
+    static const TypeInfo type = {
+        .name = TYPE_VFIO_OPTIMUS,
+        .parent = OPTIMUS_PARENT,
+        .instance_init = vfio_optimus_init,
+        .instance_finalize = vfio_optimus_finalize,
+        .class_init = vfio_optimus_class_init,
+        .interfaces = interfaces,
+    };
+
+    optimuses = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+    type_register_static(&type);
+}

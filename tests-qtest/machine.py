@@ -12,8 +12,8 @@ import subprocess
 import sys
 import tempfile
 
-WINDOW_START = 0xfef00000
-WINDOW_END = 0xfeffb000
+WINDOW_START = 0xfef20000
+WINDOW_END = 0xfeff8000
 TIME_LIMIT = 60
 
 figures = collections.Counter()     # what a test counts, for its last line

@@ -15,13 +15,11 @@
 #include <link.h>
 #include <malloc.h>
 #include "../optimus-aml.h"
+#include "module-init.h"
 #include "plugin.h"
 #include "trace.h"
 
 #define TYPE_ACPI_DEV_AML_IF "acpi-dev-aml-interface"
-
-/* The lists of initialization functions: which of them is QOM's differs. */
-#define MODULE_INIT_LISTS 8
 
 /* SHA-256 of _ROM for a window of 0x12345 bytes at 0xfef20000 */
 #define METHOD_SUM \
@@ -188,15 +186,8 @@ void optimus_e820_reserve(uint64_t base, uint64_t size)
     }
 }
 
-/* At the end of each list: act in the one after which QOM's types are there. */
 static void register_types(void)
 {
-    static bool done;
-
-    if (done || !object_class_by_name("device")) {
-        return;
-    }
-    done = true;
     if (!object_class_by_name(OPTIMUS_PARENT)) {
         refuse("this QEMU has no device " OPTIMUS_PARENT);
         return;
@@ -208,23 +199,7 @@ static void register_types(void)
     }
 }
 
-/*
- * At the beginning of each list, as the constructors of what is preloaded run
- * before those of the program; the first time, the end is where it goes.
- */
-static void append(void)
-{
-    static bool done;
-
-    for (unsigned int list = 0; !done && list < MODULE_INIT_LISTS; list++) {
-        register_module_init(register_types, list);
-    }
-    done = true;
-}
-
 __attribute__((constructor)) static void load(void)
 {
-    for (unsigned int list = 0; list < MODULE_INIT_LISTS; list++) {
-        register_module_init(append, list);
-    }
+    call_with_types(register_types);
 }

@@ -1,0 +1,123 @@
+#!/usr/bin/python3
+"""Who else may have the video BIOS, and its place: a device that lies over the
+ROM window ends QEMU, and with rombar=0 the firmware does not get the ROM.
+
+usage: test-window.py EMULATOR_DIRECTORY SQUATTER
+"""
+
+import os
+import sys
+import tempfile
+import time
+import unittest
+
+import vbios
+from machine import Machine, TIME_LIMIT, WINDOW_START, run, tap_main
+
+DIRECTORY, SQUATTER = sys.argv[1:]
+QEMU = os.path.join(DIRECTORY, "qemu-test-optimus")
+LAST_PAGE = WINDOW_START + 26 * 0x1000      # of zeros, behind the ROM
+MARK_AT, MARK = 0x4f0, b"\x55\x4d"          # in the BIOS data area, for anybody
+# push ax; push ds; mov ax, 0x40; mov ds, ax; mov word [0xf0], MARK; pop ds;
+# pop ax; retf
+LEAVE_A_MARK = b"\x50\x1e\xb8\x40\0\x8e\xd8\xc7\x06\xf0\0" + MARK + b"\x1f\x58\xcb"
+
+
+class WithRom(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.rom = os.path.join(self.folder.name, "vbios.rom")
+        self.image = bytearray(vbios.make(vendor=0x1234, device=0x1111))
+        self.image[3:3 + len(LEAVE_A_MARK)] = LEAVE_A_MARK
+        with open(self.rom, "wb") as out:
+            out.write(vbios.balance(bytes(self.image), len(self.image)))
+        self.device = f"vfio-optimus,romfile={self.rom}"
+
+
+class Squatter(WithRom):
+    """The devices in the order of the command line"""
+
+    PROGRAM = ["env", f"LD_PRELOAD={SQUATTER}", QEMU, "-M", "q35"]
+
+    def ends(self, status, stderr, address):
+        self.assertEqual(status, 1, stderr)
+        self.assertIn(f"vfio-optimus: 'squatter' at {address:#x} lies over the "
+                      "video BIOS of the device at 0000:00:01.0 "
+                      f"({WINDOW_START:#x}-{LAST_PAGE + 0xfff:#x})", stderr)
+
+    def test_after(self):
+        """At the first, an inner and the last page"""
+        for address in (WINDOW_START, WINDOW_START + 0x7000, LAST_PAGE):
+            self.ends(*run(self.PROGRAM, "-device", self.device, "-device",
+                           f"squatter,address={address:#x}"), address)
+
+    def test_within_a_page(self):
+        address = WINDOW_START + 0x7800
+        self.ends(*run(self.PROGRAM, "-device", self.device, "-device",
+                       f"squatter,address={address:#x}"), address)
+
+    def test_before(self):
+        """The window goes where nothing is."""
+        with Machine(self.PROGRAM, "-device",
+                     f"squatter,address={WINDOW_START + 0x7000:#x}",
+                     "-device", self.device + ",id=gpu") as machine:
+            self.assertEqual(machine.get("gpu", "rom-address"),
+                             WINDOW_START + 0x8000)
+            machine.qmp("cont")
+            self.assertEqual(machine.quit()[0], 0)
+
+    def test_at_reset(self):
+        """What maps itself after the device has looked, is seen at the start."""
+        with Machine(self.PROGRAM, "-device", self.device, "-device",
+                     f"squatter,address={WINDOW_START:#x}-late") as machine:
+            machine.streams["qmp"].write('{"execute":"cont"}')
+            machine.streams["qmp"].flush()
+            stderr = machine.process.communicate(timeout=TIME_LIMIT)[1]
+        self.ends(machine.process.returncode, stderr, WINDOW_START)
+
+    def test_beside(self):
+        with Machine(self.PROGRAM, "-device", self.device, "-device",
+                     f"squatter,address={LAST_PAGE + 0x1000:#x}") as machine:
+            machine.qmp("cont")
+            self.assertEqual(machine.quit()[0], 0)
+
+
+class RomBar(WithRom):
+    def after_bios(self, device):
+        """Two bytes of guest memory, after SeaBIOS has done all it can; the
+        ROM BAR; and whether SeaBIOS got a ROM through fw_cfg"""
+        log = os.path.join(self.folder.name, "log")
+        with Machine(QEMU, "-M", "q35", "-device", device + ",id=gpu",
+                     "-chardev", f"file,id=log,path={log}", "-device",
+                     "isa-debugcon,iobase=0x402,chardev=log") as machine:
+            self.assertEqual(machine.read(machine.get("gpu", "rom-address"), 2),
+                             b"\x55\xaa")
+            machine.qmp("cont")
+            end = time.monotonic() + TIME_LIMIT
+            while b"No bootable device" not in open(log, "rb").read():
+                self.assertLess(time.monotonic(), end, "SeaBIOS does not end")
+                time.sleep(0.1)
+            mark = machine.read(MARK_AT, 2)
+            machine.qtest("outl 0xcf8 0x80000830")
+            machine.qtest("outl 0xcfc 0xfffffffe")
+            bar = int(machine.qtest("inl 0xcfc"), 16)
+            try:
+                rom = machine.fw_cfg_file("genroms/vbios.rom")
+            except KeyError:
+                rom = None
+        return mark, bar, rom
+
+    def test_rombar(self):
+        """As with vfio-pci: SeaBIOS executes it."""
+        mark, bar, rom = self.after_bios(self.device)
+        self.assertEqual((mark, rom), (MARK, None))
+        self.assertNotEqual(bar, 0)
+
+    def test_no_rombar(self):
+        mark, bar, rom = self.after_bios(self.device + ",rombar=0")
+        self.assertEqual((mark, bar, rom), (b"\0\0", 0, None))
+
+
+if __name__ == "__main__":
+    tap_main(__name__)

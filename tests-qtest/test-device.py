@@ -22,6 +22,9 @@ from machine import (Acpica, Machine, WINDOW_END, WINDOW_START, run, tap_main)
 PLUGIN, ACPICA = sys.argv[1:]
 VFIO = os.path.join(PLUGIN, "qemu-optimus")
 TEST = os.path.join(PLUGIN, "qemu-test-optimus")
+NO_HOTPLUG = [      # with a device behind it that cannot be hotplugged, either
+    "env", "LD_PRELOAD=" + os.path.join(PLUGIN, "test-nohotplug-preload.so"),
+    os.path.join(PLUGIN, "qemu-system-x86_64")]
 VERSION = tuple(int(n) for n in re.match(
     r"QEMU emulator version (\d+)\.(\d+)",
     subprocess.run([TEST, "--version"], capture_output=True,
@@ -77,8 +80,8 @@ class Machines(Files):
 
     def test_hotplug(self):
         device = f"vfio-optimus,romfile={self.rom()},id=gpu"
-        with Machine(TEST, "-M", "q35", "-device", "pcie-root-port,id=rp",
-                     "-device", device) as machine:
+        with Machine(NO_HOTPLUG, "-M", "q35", "-device",
+                     "pcie-root-port,id=rp", "-device", device) as machine:
             answer = machine.qmp("device_add", driver="vfio-optimus", bus="rp",
                                  romfile=self.rom())
             # the sentence of 7.2 and the one of later versions
@@ -106,7 +109,7 @@ class Machines(Files):
         self.assertEqual(status, 0)
         self.assertIn("vfio_optimus_romfile", stderr)
         self.assertIn(f"vfio_optimus_window ROM window at {WINDOW_START:#x}, "
-                      "103936 bytes of ROM, 1 users", stderr)
+                      "103936 bytes of ROM\n", stderr)
         self.assertIn("vfio_optimus_build_aml _ROM of 0000:00:", stderr)
 
 
@@ -136,24 +139,19 @@ class Window(Files):
                     machine.read(WINDOW_START, len(content)) == content)
 
     def test_several(self):
-        """First fit, and one window for equal images."""
+        """First fit, a window for each device."""
         a = vbios.make(size=0x10000, seed=1, **BOCHS)
         b = vbios.make(size=0x10200, seed=2, **BOCHS)
-        with self.machine(a, b, a, b) as machine:
+        with self.machine(a, b, a) as machine:
             second = WINDOW_START + len(padded(a))
-            self.assertEqual([self.address(machine, n) for n in range(4)],
-                             [WINDOW_START, second] * 2)
+            third = second + len(padded(b))
+            self.assertEqual([self.address(machine, n) for n in range(3)],
+                             [WINDOW_START, second, third])
             self.assertTrue(machine.read(second, len(b)) == b)
-
-    def test_almost_equal(self):
-        a = vbios.make(size=0x10000, **BOCHS)
-        b = a[:-1] + b"\1"
-        with self.machine(a + b"\0", a, b) as machine:
-            addresses = {self.address(machine, n) for n in range(3)}
-        self.assertEqual(len(addresses), 3)
+            self.assertTrue(machine.read(third, len(a)) == a)
 
     def test_full(self):
-        roms = [vbios.make(size=n << 10, seed=n, **BOCHS) for n in (600, 401)]
+        roms = [vbios.make(size=n << 10, seed=n, **BOCHS) for n in (500, 401)]
         args = []
         for number, rom in enumerate(roms):
             args += ["-device", "vfio-optimus,romfile="
@@ -171,7 +169,7 @@ class Window(Files):
     def test_e820(self):
         """Reserved, where QEMU lets a device do that."""
         rom = vbios.make(**BOCHS)
-        with self.machine(rom, rom) as machine:
+        with self.machine(rom) as machine:
             entries = list(struct.iter_unpack(
                 "<QQI", machine.fw_cfg_file("etc/e820")))
         ours = [e for e in entries if WINDOW_START <= e[0] < WINDOW_END]
@@ -190,12 +188,12 @@ class Window(Files):
 class Topology(Files):
     """_ROM is under the device's own node, wherever the device sits."""
 
-    def dsdt(self, machine, *args, seed=1, also=()):
+    def dsdt(self, machine, *args, seed=1, also=(), program=TEST):
         path = self.rom(f"{seed}.rom", seed=seed)
         args = [arg.replace("OPTIMUS", f"vfio-optimus,romfile={path}")
                 for arg in args]
         devices = [word for arg in args for word in ("-device", arg)]
-        with Machine(TEST, "-M", machine, *also, *devices) as qemu:
+        with Machine(program, "-M", machine, *also, *devices) as qemu:
             return qemu.dsdt()
 
     def place(self, machine, *args, **options):
@@ -239,7 +237,7 @@ class Topology(Files):
             places.append(("S00", ["pcie-root-port,id=rp,addr=2",
                                    "OPTIMUS,bus=rp"]))
         for name, args in places:
-            table = self.dsdt("q35", *args)
+            table = self.dsdt("q35", *args, program=NO_HOTPLUG)
             source = Acpica(ACPICA).node(table, "S10" if len(args) > 1 else name)
             node = source[source.index(f"Device ({name})"):]
             self.assertIn("Method (_ROM, 2, Serialized)", node)

@@ -343,6 +343,7 @@ static bool map_rom(Optimus *s, const char *path, const GByteArray *rom,
     s->backend = object_new_with_props("memory-backend-ram", OBJECT(s->dev),
                                        "optimus-rom", errp, "size", size, NULL);
     if (!s->backend) {
+        error_prepend(errp, "romfile '%s': ", path);
         return false;
     }
     s->region =

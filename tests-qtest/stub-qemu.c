@@ -89,7 +89,7 @@ bool object_class_is_abstract(ObjectClass *klass)
     return true;
 }
 
-void *type_register_static(const TypeInfo *info)
+Type type_register_static(const TypeInfo *info)
 {
     probe = info;
     printf("type %s\n", info->name);

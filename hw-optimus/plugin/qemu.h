@@ -38,6 +38,7 @@ typedef struct Object Object;
 typedef struct ObjectClass ObjectClass;
 typedef struct ObjectProperty ObjectProperty;
 typedef struct PCIDevice PCIDevice;
+typedef struct TypeImpl *Type;
 typedef struct VMChangeStateEntry VMChangeStateEntry;
 typedef struct Visitor Visitor;
 typedef struct X86MachineState X86MachineState;
@@ -143,7 +144,7 @@ object_class_property_add_str(ObjectClass *klass, const char *name,
 void object_class_property_set_description(ObjectClass *klass,
                                            const char *name,
                                            const char *description);
-void *type_register_static(const TypeInfo *info);
+Type type_register_static(const TypeInfo *info);
 Object *object_dynamic_cast(Object *obj, const char *type_name);
 /* Returns an object that belongs to @parent, or NULL */
 Object *object_new_with_props(const char *type_name, Object *parent,

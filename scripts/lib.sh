@@ -506,7 +506,7 @@ base_source() {
     source_dir=${BUILD:?}/qemu/base-$base
     [ ! -e "$source_dir/fetched" ] || return 0
     apt_lists
-    for version in $(source_versions | grep ":$base\.[0-9.]*+" | tac); do
+    for version in $(source_versions | grep ":$base[+.]" | tac); do
         attempt "source of QEMU $version" base_source_into "$version" \
             "$source_dir"
         if [ $STATUS = 0 ]; then

@@ -274,8 +274,8 @@ apt_lists_anew() {
     mkdir -p "$APT/lists/partial" "$APT/cache/archives/partial"
     : >"$APT/status"
     apt_sources "$main" "$security" | sort -u >"$APT/sources.list"
-    printf 'Package: *\nPin: release n=trixie*\nPin-Priority: 100\n' \
-        >"$APT/preferences"
+    printf 'Package: *\nPin: release n=%s\nPin-Priority: %d\n\n' \
+        'trixie*' 100 sid 1 >"$APT/preferences"
     apt_private apt-get update --error-on=any
     touch "$APT/complete"
 }
@@ -293,16 +293,17 @@ apt_sources() {
 		EOF
         return
     fi
-    # Of sid only sources are taken, and a mirror that is behind has them too.
+    # Of sid little is taken, and a mirror that is behind has that too.
     for kind in deb deb-src; do
         cat <<-EOF
 		$kind [signed-by=$key] $main bookworm main
 		$kind [signed-by=$key] $main bookworm-updates main
 		$kind [signed-by=$key] $main bookworm-backports main
 		$kind [signed-by=$key] $main trixie main
+		$kind [signed-by=$key] $main trixie-backports main
 		$kind [signed-by=$key] $security bookworm-security main
 		$kind [signed-by=$key] $security trixie-security main
-		deb-src [signed-by=$key check-valid-until=no] $main sid main
+		$kind [signed-by=$key check-valid-until=no] $main sid main
 		EOF
     done
 }
@@ -313,20 +314,45 @@ apt_sources() {
 # PACKAGEs (for a root to chroot into).  NAME/packages lists file names and
 # checksums.
 unpack_packages() {
-    local name=$1 suite=$2 root=$BUILD/root/$1 wanted="$*"
-    shift 2
-    [ "$(cat "$root/wanted" 2>/dev/null)" != "$wanted" ] || return 0
+    ! unpacked "$@" || return 0
     [ -z "$UBUNTU" ] || die "this needs packages of Debian's: run it on Debian"
     apt_lists
-    step "packages from $suite: $*" unpack_packages_into "$root" "$wanted" \
-        "$suite" "$@"
-    say "    $(wc -l <"$root/packages") packages in build/root/$name," \
-        "checksums in build/root/$name/packages"
+    step "packages from $2: ${*:3}" unpack_packages_into "$@"
+    tell_unpacked "$1"
+}
+
+# try_packages NAME SUITE PACKAGE...: the same, but where Debian's archive does
+# not have them there is no build/root/NAME, and a line that says so.
+try_packages() {
+    local absent=$BUILD/root/$1.missing title="packages from $2: ${*:3}"
+    ! unpacked "$@" || return 0
+    # not to be tried again in each test
+    [ -z "$(find "$absent" -mmin -720 2>/dev/null)" ] || return 0
+    apt_lists
+    attempt "$title" unpack_packages_into "$@"
+    if [ $STATUS = 0 ]; then
+        rm -f "$absent"
+        tell_unpacked "$1"
+        return
+    fi
+    # A mirror may list what it has no longer.
+    log_has 'was not found|Unable to locate package|404  *Not Found' ||
+        fail "$title"
+    rm -rf "$BUILD/root/$1"
+    touch "$absent"
+    say "$1 is skipped: Debian's archive does not have ${*:3}"
+}
+
+unpacked() { [ "$(cat "$BUILD/root/$1/wanted" 2>/dev/null)" = "$*" ]; }
+
+tell_unpacked() {
+    say "    $(wc -l <"$BUILD/root/$1/packages") packages in build/root/$1," \
+        "checksums in build/root/$1/packages"
 }
 
 unpack_packages_into() {
-    local root=$1 wanted=$2 suite=$3 deb
-    shift 3
+    local root=$BUILD/root/$1 suite=$2 wanted="$*" deb
+    shift 2
     rm -rf "$root.new" "$root.debs"
     mkdir -p "$root.new" "$root.debs/partial"
     apt_private apt-get install --yes --download-only --no-install-recommends \
@@ -366,6 +392,14 @@ in_root() {
     local root=$1
     shift
     LD_LIBRARY_PATH=$(root_libraries "$root") "$@"
+}
+
+# root_linker ROOT: the dynamic linker that runs the programs unpacked there:
+# the C library of their own, if they have one, goes with no other.
+root_linker() {
+    local own=$1/usr/lib64/ld-linux-x86-64.so.2
+    [ -e "$own" ] || own=/lib64/ld-linux-x86-64.so.2
+    printf '%s\n' "$own"
 }
 
 # built_plugin ARGUMENT...: call build-plugin; prints the plugin's directory.

@@ -14,8 +14,8 @@ import time
 import urllib.parse
 from email.utils import formatdate
 
-SUITES = ["bookworm", "bookworm-updates", "bookworm-backports", "trixie", "sid",
-          "bookworm-security", "trixie-security"]
+SUITES = ["bookworm", "bookworm-updates", "bookworm-backports", "trixie",
+          "trixie-backports", "sid", "bookworm-security", "trixie-security"]
 CONTENT = "usr/share/content"
 
 

@@ -26,8 +26,17 @@ lab_unpack() {
     unpack_packages qemu-7.2 bookworm qemu-system-x86 seabios ovmf ipxe-qemu
     unpack_packages qemu-10.0 bookworm-backports qemu-system-x86 seabios \
         ipxe-qemu
+    # with the C library of their own
+    try_packages qemu-10.0.13 trixie qemu-system-x86 seabios libc6
+    try_packages qemu-11.1 trixie qemu-system-{x86,common,data}/trixie-backports \
+        seabios/trixie-backports libc6
     unpack_packages "$LAB_KERNEL" $suite linux-image-amd64 \
         linux-headers-amd64 busybox-static
+}
+
+# lab_has NAME: whether build/root/NAME (qemu-11.1) is there, with that version.
+lab_has() {
+    grep -s -q "qemu-system-x86_1%3a${1#qemu-}[.+]" "$BUILD/root/$1/packages"
 }
 
 # lab_prepare [DIR]...: get and build what is missing or out of date.  The DIRs
@@ -208,19 +217,20 @@ lab_find_qemu() {
 
 # The QEMU under test with all that it needs in L1.
 lab_qemu_cpio() {
-    local tree=$1.tree lib=$1.tree/$LIBDIR module
+    local tree=$1.tree lib=$1.tree/$LIBDIR module linker
+    linker=$(root_linker "$LAB_QEMU_ROOT")
     rm -rf "$tree"
     mkdir -p "$tree"/{usr/bin,usr/share,lib64} "$tree/usr/$LIBDIR/qemu" "$lib"
     cp "$LAB_QEMU" "$tree/usr/bin"
-    in_root "$LAB_QEMU_ROOT" ldd "$LAB_QEMU" |
-        sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' | xargs cp -Lt "$lib"
-    cp -L /lib64/ld-linux-x86-64.so.2 "$tree/lib64"
+    "$linker" --library-path "$(root_libraries "$LAB_QEMU_ROOT")" --list \
+        "$LAB_QEMU" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' | xargs cp -Lt "$lib"
+    cp -L "$linker" "$tree/lib64"
     for module in "$LAB_QEMU_ROOT/usr/$LIBDIR"/qemu/accel-*.so; do
         [ ! -e "$module" ] || cp "$module" "$tree/usr/$LIBDIR/qemu"
     done
     mkdir "$tree"/usr/share/{seabios,qemu,OVMF}
     cp "$LAB_QEMU_ROOT"/usr/share/seabios/bios*.bin "$tree/usr/share/seabios"
-    cp "$LAB_QEMU_ROOT"/usr/share/qemu/{kvmvapic,linuxboot,linuxboot_dma,pvh}.bin \
+    cp "$LAB_QEMU_ROOT"/usr/share/qemu/{kvmvapic,linuxboot*,pvh}.bin \
         "$tree/usr/share/qemu"
     cp "$BUILD"/root/qemu-7.2/usr/share/OVMF/OVMF_{CODE,VARS}_4M.fd \
         "$tree/usr/share/OVMF"
@@ -326,9 +336,10 @@ lab_guest() {
     [ "${LAB_IMAGE:-${image:-}}" != vmlinuz ] ||
         kernel=$(echo "$LAB_ROOT"/boot/vmlinuz-*)
     command=(timeout --foreground -k 5 "${LAB_TIMEOUT:-90}"
-        env LD_LIBRARY_PATH="$(root_libraries "$LAB_QEMU_ROOT")"
-        ${LAB_PRELOAD:+LD_PRELOAD="$LAB_PRELOAD"}
+        env ${LAB_PRELOAD:+LD_PRELOAD="$LAB_PRELOAD"}
         QEMU_MODULE_DIR="$LAB_QEMU_ROOT/usr/$LIBDIR/qemu"
+        "$(root_linker "$LAB_QEMU_ROOT")"
+        --library-path "$(root_libraries "$LAB_QEMU_ROOT")"
         "$LAB_QEMU" -L "$LAB_QEMU_ROOT/usr/share/seabios"
         -L "$LAB_QEMU_ROOT/usr/share/qemu" -nodefaults -display none
         -no-reboot -M "${LAB_MACHINE:-q35}" -accel "${LAB_ACCEL:-tcg}" -cpu max -m 384

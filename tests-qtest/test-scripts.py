@@ -222,6 +222,24 @@ class Network(Case):
         self.assertIn("optimus-late_2",
                       (self.build / "root/late/packages").read_text())
 
+    def test_may_be_missing(self):
+        """A package that the tests can do without."""
+        maybe = ("try_packages", "maybe", "bookworm", "optimus-maybe")
+        SERVER.fail("down")
+        self.bad(*maybe, says=NOT_REACHED)
+        SERVER.heal()
+        self.assertIn("maybe is skipped: Debian's archive does not have "
+                      "optimus-maybe", self.good(*maybe))
+        self.assertFalse((self.build / "root/maybe").exists())
+        # and it is not asked for again in each test
+        ARCHIVE.package("optimus-maybe")
+        ARCHIVE.publish()
+        self.assertEqual(self.good(*maybe), "")
+        (self.build / "root/maybe.missing").unlink()
+        (self.build / "apt/complete").unlink(missing_ok=True)
+        self.good(*maybe)
+        self.assertTrue((self.build / "root/maybe/packages").exists())
+
     def test_keeps_what_there_is(self):
         self.good(*UNPACK)
         SERVER.fail("cut", "meson_")

@@ -408,13 +408,44 @@ built_plugin() {
         sed -n -e 'w /dev/stderr' -e 's|.* ready: \(.*\)/qemu-optimus$|\1|p'
 }
 
-# build_plugin_for NAME: the plugin for the emulator in build/root/NAME; prints
-# its directory.
-build_plugin_for() {
-    local root=$BUILD/root/$1
-    QEMU_LIBRARY_PATH=$(root_libraries "$root") \
-        built_plugin "$root/usr/bin/qemu-system-x86_64"
+# write_wrapper FILE PRELOAD QEMU: hw-optimus/plugin/qemu-optimus.in as FILE,
+# which loads PRELOAD into QEMU, a program in PATH or a path.
+write_wrapper() {
+    local file=$1 text
+    text=$(<"$TOP/hw-optimus/plugin/qemu-optimus.in")
+    text=${text//@PRELOAD@/"$2"}
+    write_program "$file" "${text//@QEMU@/"$3"}"
 }
+
+# write_program FILE TEXT: whoever runs the old one goes on with it.
+write_program() {
+    printf '%s\n' "$2" >"$1.new"
+    chmod +x "$1.new"
+    mv "$1.new" "$1"
+}
+
+# emulator NAME: makes and prints build/emulator/NAME, where tests have the QEMU
+# that is unpacked in build/root/NAME: qemu-system-x86_64, a script that runs it
+# with its own libraries and firmware; qemu-optimus and qemu-test-optimus for
+# that QEMU; and the files of the plugin, as links.
+emulator() (
+    set -e
+    root=$BUILD/root/$1 dir=$BUILD/emulator/$1
+    plugin=$(QEMU_LIBRARY_PATH=$(root_libraries "$root") \
+        built_plugin "$root/usr/bin/qemu-system-x86_64")
+    mkdir -p "$dir"
+    write_program "$dir/qemu-system-x86_64" "#!/bin/sh
+export LD_LIBRARY_PATH='$(root_libraries "$root")'
+export QEMU_MODULE_DIR='$root/usr/$LIBDIR/qemu'
+exec '$root/usr/bin/qemu-system-x86_64' -L '$root/usr/share/seabios' \\
+    -L '$root/usr/share/qemu' \"\$@\""
+    ln -sf "$plugin"/*.so "$dir"
+    write_wrapper "$dir/qemu-optimus" "$dir/vfio-optimus-preload.so" \
+        "$dir/qemu-system-x86_64"
+    write_wrapper "$dir/qemu-test-optimus" "$dir/test-optimus-preload.so" \
+        "$dir/qemu-system-x86_64"
+    printf '%s\n' "$dir"
+)
 
 # built_tree: QEMU from source with the patch series; prints the directory of
 # its qemu-system-x86_64.

@@ -20,8 +20,8 @@ prepare() {
     mkdir -p "$WORK"
     # the other kernel's guests do without
     [ "$LAB_KERNEL" != kernel ] || step "matrix: what guests need" life
-    build_plugin_for qemu-7.2 >"$WORK/plugin-qemu-7.2"
-    build_plugin_for qemu-10.0 >"$WORK/plugin-qemu-10.0"
+    emulator qemu-7.2
+    emulator qemu-10.0
 }
 
 # Modules and kexec with its libraries, for the actions of l2-init

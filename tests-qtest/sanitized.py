@@ -21,8 +21,9 @@ class Sanitized:
     test-optimus) of the directory PLUGIN: self.program; and what it reports."""
 
     def __init__(self, plugin, device, modules=None):
-        self.modules = modules or os.path.join(plugin,
-                                               "meson/hw-optimus/plugin")
+        self.build = os.path.join(os.path.dirname(os.path.realpath(
+            os.path.join(plugin, f"{device}.so"))), "meson")
+        self.modules = modules or os.path.join(self.build, "hw-optimus/plugin")
         self.device = device
         self.folder = tempfile.TemporaryDirectory()
         os.chmod(self.folder.name, 0o777)

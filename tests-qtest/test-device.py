@@ -297,11 +297,11 @@ class Plugin(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        with open(VFIO) as wrapper:
-            text = wrapper.read()
+        with open(os.path.join(PLUGIN, "qemu-system-x86_64")) as script:
+            text = script.read()
         cls.program = re.search(r"^exec '([^']*)'", text, re.M).group(1)
-        libraries = re.search(r"^export LD_LIBRARY_PATH='(.*)'", text, re.M)
-        cls.libraries = libraries.group(1) if libraries else ""
+        cls.libraries = re.search(r"^export LD_LIBRARY_PATH='(.*)'", text,
+                                  re.M).group(1)
         cls.build_id = re.search(r"Build ID: (\w+)", subprocess.run(
             ["readelf", "-n", cls.program], capture_output=True, text=True,
             check=True).stdout).group(1)

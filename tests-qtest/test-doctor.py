@@ -355,14 +355,14 @@ class QEMUTest(DoctorTest):
     def add_qemu(self, plugin):
         """PLUGIN's QEMU and its wrapper, which preloads the plugin at the place
         where that is; there are the files of this plugin."""
-        with open(f"{PLUGIN}/qemu-optimus") as file:
-            wrapper = file.read()
-        qemu, = re.findall(r"'(/\S*/qemu-system-x86_64)'", wrapper)
-        library_path = re.findall(r"LD_LIBRARY_PATH='(.*?)'", wrapper)
+        with open(f"{PLUGIN}/qemu-system-x86_64") as file:
+            script = file.read()
+        qemu, = re.findall(r"^exec '(.*?)'", script, re.M)
+        library_path = re.findall(r"LD_LIBRARY_PATH='(.*?)'", script)
         program_tree.add_libraries(self.tree, qemu, *library_path)
         program_tree.copy(qemu, self.tree + qemu)
-        program_tree.copy(f"{PLUGIN}/qemu-optimus",
-                          f"{self.tree}{PLUGIN}/qemu-optimus")
+        for name in "qemu-system-x86_64", "qemu-optimus":
+            program_tree.copy(f"{PLUGIN}/{name}", f"{self.tree}{PLUGIN}/{name}")
         for file in glob.glob(f"{plugin}/*.so"):
             program_tree.copy(file, f"{self.tree}{PLUGIN}/"
                                     f"{os.path.basename(file)}")
@@ -396,9 +396,7 @@ class QEMUTest(DoctorTest):
 
     def test_no_plugin(self):
         self.add_qemu(PLUGIN)
-        os.rename(f"{self.tree}{PLUGIN}/qemu-optimus",
-                  f"{self.tree}{PLUGIN}/qemu-system-x86_64")
-        os.unlink(f"{self.tree}{PLUGIN}/vfio-optimus-preload.so")
+        os.unlink(f"{self.tree}{PLUGIN}/qemu-optimus")
         self.check_row(intel_laptop(), "qemu", "problem",
                        "has no device vfio-optimus", "scripts/install",
                        path=self.path)

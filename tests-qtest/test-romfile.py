@@ -620,7 +620,7 @@ class Planted(Case):
 
     def plant(self, old, new):
         """A QEMU with the plugin, in which one line is another."""
-        build = os.path.join(PLUGIN, "meson")
+        build = QEMU.build
         objects = os.path.join(build, "hw-optimus/plugin",
                                "sanitized-test-optimus.so.p")
         with open(os.path.join(build, "compile_commands.json")) as commands:

@@ -698,14 +698,14 @@ class Plugin(Case):
         """A script ends with the one that has called it."""
         self.link(self.headers)
         self.link(QEMU)
-        process = self.start("build_plugin_for", QEMU.name)
+        process = self.start("emulator", QEMU.name)
         while not any(b"build-plugin" in command for command in alive(self.dir)):
             self.assertIsNone(process.poll())
             time.sleep(0.1)
         time.sleep(1)
         Death.kill(self, process, signal.SIGKILL, True)
         self.check_gone()
-        self.good("build_plugin_for", QEMU.name)
+        self.good("emulator", QEMU.name)
 
     def test_killed(self):
         self.link(self.headers)

@@ -70,22 +70,16 @@ confirm() {
     esac
 }
 
-# stage_files TREE PLUGIN PREFIX RENEW: all that is to be below PREFIX, in TREE;
-# PLUGIN is the directory from build-plugin, and RENEW the command that
-# qemu-optimus tells the user of after an upgrade of QEMU.
+# stage_files TREE PREFIX QEMU: all that is to be below PREFIX, in TREE; QEMU is
+# what qemu-optimus is to run.  After build-plugin.
 stage_files() {
-    local tree=$1 plugin=$2 prefix=$3 renew=$4 lib=$1/lib/vfio-optimus wrapper
+    local tree=$1 prefix=$2 qemu=$3 lib=$1/lib/vfio-optimus
     rm -rf "$tree"
-    meson_setup "$BUILD/tools" --prefix=/ --libdir=lib
-    "$MESON" compile -C "$BUILD/tools" optimus-vbios
-    "$MESON" install -C "$BUILD/tools" --no-rebuild --destdir "$tree"
-    "$MESON" install -C "$plugin/meson" --no-rebuild --destdir "$tree"
-    wrapper=$(<"$plugin/qemu-optimus")
-    printf '%s\n' "${wrapper//"$plugin"/"$prefix/lib/vfio-optimus"}" \
-        >"$lib/qemu-optimus"
-    chmod 755 "$lib/qemu-optimus"
+    meson compile -C "$PLUGIN/meson" optimus-vbios
+    meson install -C "$PLUGIN/meson" --no-rebuild --destdir "$tree"
+    write_wrapper "$lib/qemu-optimus" \
+        "$prefix/lib/vfio-optimus/vfio-optimus-preload.so" "$qemu"
     ln -s ../lib/vfio-optimus/qemu-optimus "$tree/bin/qemu-optimus"
-    printf '%s\n' "$renew" >"$lib/renew"
     # "doctor" alone says too little among all other programs
     install -m 755 "$TOP/scripts/doctor" "$tree/bin/optimus-doctor"
     install -D -m 755 -t "$tree/share/vfio-optimus" "$TOP/scripts/guest-check"

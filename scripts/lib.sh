@@ -5,6 +5,8 @@
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=$TOP/build
+# shellcheck disable=SC2034 # for the scripts that source this
+PLUGIN=$BUILD/plugin
 LIBDIR=lib/x86_64-linux-gnu
 # The name of the Ubuntu that this machine runs, or that its system is made from
 UBUNTU=$(sed -n 's/^UBUNTU_CODENAME="\?\([a-z]*\).*/\1/p' /etc/os-release \
@@ -114,9 +116,6 @@ advise() {
         log_has 'not signed|invalid signature|signatures (were|couldn)'; then
         echo "the mirror sent what Debian did not sign, and it was not used:" \
             "run this again later, or name another mirror in /etc/apt"
-    elif log_has '^no source of QEMU'; then
-        echo "Debian's archive has no source of that version: upgrade QEMU, or" \
-            "name the directory of its source with --source"
     elif log_has '404  *Not Found' && ! log_has 'not have a Release file'; then
         echo "the mirror does not have what its index says: run this again," \
             "which gets the index anew, or name another mirror in /etc/apt"
@@ -190,33 +189,26 @@ system_apt() {
         apt-get -o DPkg::Lock::Timeout=600 "$@" 9>&-
 }
 
-# What compiles the plugin, and configures QEMU's source for it.
+# What compiles the plugin and optimus-vbios
 need_build_packages() {
-    if ! command -v dpkg-query >/dev/null; then
+    if command -v dpkg-query >/dev/null; then
+        need_packages gcc libc6-dev libglib2.0-dev meson ninja-build pkg-config
+    else
         need_build_tools
-        return
     fi
-    need_packages binutils dpkg-dev gcc libc6-dev libfdt-dev libglib2.0-dev \
-        libpixman-1-dev ninja-build pkg-config python3 python3-venv xz-utils \
-        ${UBUNTU:+meson}
 }
 
 # The same where packages have other names and are installed otherwise
 need_build_tools() {
     local missing=() name
-    for name in gcc meson ninja nm pkg-config python3 readelf; do
+    for name in gcc meson ninja pkg-config; do
         command -v $name >/dev/null || missing+=("$name")
     done
-    for name in glib-2.0 pixman-1; do
-        pkg-config --exists $name 2>/dev/null || missing+=("$name (headers)")
-    done
-    # which not everywhere is known to pkg-config
-    gcc -E -include libfdt.h - </dev/null >/dev/null 2>&1 ||
-        missing+=("libfdt (headers)")
+    pkg-config --exists glib-2.0 2>/dev/null || missing+=("glib-2.0 (headers)")
     [ ${#missing[@]} = 0 ] || die "missing: ${missing[*]}.  On Fedora: dnf" \
-        "install binutils gcc glib2-devel libfdt-devel meson ninja-build" \
-        "pixman-devel pkgconf python3; on Arch: pacman -S --needed base-devel" \
-        "dtc glib2 meson ninja pixman python"
+        "install gcc glib2-devel meson ninja-build pkgconf; on Arch: pacman -S" \
+        "--needed base-devel glib2 glib2-devel meson; on openSUSE: zypper" \
+        "install gcc glib2-devel meson ninja pkgconf"
 }
 
 # Debian's archive (on Ubuntu: its own) with a state of our own below build/apt:
@@ -402,12 +394,6 @@ root_linker() {
     printf '%s\n' "$own"
 }
 
-# built_plugin ARGUMENT...: call build-plugin; prints the plugin's directory.
-built_plugin() {
-    tied "$TOP/scripts/build-plugin" "$@" |
-        sed -n -e 'w /dev/stderr' -e 's|.* ready: \(.*\)/qemu-optimus$|\1|p'
-}
-
 # write_wrapper FILE PRELOAD QEMU: hw-optimus/plugin/qemu-optimus.in as FILE,
 # which loads PRELOAD into QEMU, a program in PATH or a path.
 write_wrapper() {
@@ -431,15 +417,14 @@ write_program() {
 emulator() (
     set -e
     root=$BUILD/root/$1 dir=$BUILD/emulator/$1
-    plugin=$(QEMU_LIBRARY_PATH=$(root_libraries "$root") \
-        built_plugin "$root/usr/bin/qemu-system-x86_64")
+    tied "$TOP/scripts/build-plugin" >&2
     mkdir -p "$dir"
     write_program "$dir/qemu-system-x86_64" "#!/bin/sh
 export LD_LIBRARY_PATH='$(root_libraries "$root")'
 export QEMU_MODULE_DIR='$root/usr/$LIBDIR/qemu'
 exec '$root/usr/bin/qemu-system-x86_64' -L '$root/usr/share/seabios' \\
     -L '$root/usr/share/qemu' \"\$@\""
-    ln -sf "$plugin"/*.so "$dir"
+    ln -sf "$PLUGIN"/*.so "$dir"
     write_wrapper "$dir/qemu-optimus" "$dir/vfio-optimus-preload.so" \
         "$dir/qemu-system-x86_64"
     write_wrapper "$dir/qemu-test-optimus" "$dir/test-optimus-preload.so" \
@@ -454,32 +439,35 @@ built_tree() {
         -e 's|.* ready: \(.*\)/qemu-system-x86_64$|\1|p'
 }
 
-# need_meson: unpack the meson that is new enough for every QEMU, and a printer
-# of test results; but other distributions than Debian have the meson that their
-# QEMU needs.  Sets MESON.
-need_meson() {
-    local root=$BUILD/root/meson
-    MESON=$(command -v meson || true)
-    if [ -n "$UBUNTU" ] || ! command -v dpkg-query >/dev/null; then
-        export MESON
-        return
-    fi
+# need_pycotap: a printer of test results, for the tests in Python.
+need_pycotap() {
+    local root=$BUILD/root/pycotap
     export PYTHONPATH=$root/usr/lib/python3/dist-packages
     export PYTHONDONTWRITEBYTECODE=1
+    [ ! -e "$root/packages" ] || return 0
+    apt_lists
+    step "pycotap" unpack_alone "$root" python3-pycotap/trixie
+}
+
+# need_meson: unpack the meson that is new enough for every QEMU.  Sets MESON.
+need_meson() {
+    local root=$BUILD/root/meson
+    export PYTHONPATH=$root/usr/lib/python3/dist-packages
     export MESON=$root/usr/bin/meson
     [ ! -e "$root/packages" ] || return 0
     apt_lists
-    step "meson" unpack_alone "$root" meson/bookworm-backports python3-pycotap/trixie
+    step "meson" unpack_alone "$root" meson/bookworm-backports
 }
 
 # meson_setup DIR OPTION...: configure the repository in DIR, unless that was
-# done with the same options and compiler.
+# done with the same options, compiler and meson.
 meson_setup() {
-    local dir=$1 settings="${CC:-cc} $*"
+    local dir=$1 settings
+    settings="${CC:-cc} $(meson --version) $*"
     shift
     [ "$(cat "$dir/settings" 2>/dev/null)" != "$settings" ] || return 0
     rm -rf "$dir"
-    "$MESON" setup "$dir" "$TOP" "$@"
+    meson setup "$dir" "$TOP" "$@"
     printf '%s\n' "$settings" >"$dir/settings"
 }
 
@@ -497,36 +485,6 @@ unpack_alone() {
     sha256sum -- *.deb >packages
     rm -- *.deb
     replace "$root.new" "$root"
-}
-
-# fetch_source VERSION: Debian's source package of QEMU, below build/qemu.
-# Leaves the directory in source_dir.
-fetch_source() {
-    local package=${1%+b[0-9]*}     # a rebuild has the source of what it rebuilds
-    source_dir=${BUILD:?}/qemu/${package#*:}
-    [ ! -e "$source_dir/fetched" ] || return 0
-    apt_lists
-    step "source of QEMU $package" fetch_source_into "$package" "$source_dir"
-    sed 's/^/    /' "$source_dir/fetched"
-}
-
-fetch_source_into() {
-    local package=$1 dir=$2
-    rm -rf "$dir" "$dir.new" "$dir.files"
-    mkdir -p "$dir.files"
-    cd "$dir.files"
-    if apt_private apt-get source --download-only "qemu=$package"; then
-        dpkg-source --no-copy -x ./*.dsc "$dir.new"
-    else
-        # Debian's archive keeps no old revisions, but the upstream tarball as
-        # long as a newer revision needs it.  Debian's patches change no header.
-        rm -rf ./*
-        unpack_upstream "$package" "$dir.new"
-    fi
-    sha256sum -- * >"$dir.new/fetched"
-    cd "$BUILD"
-    mv "$dir.new" "$dir"
-    rm -rf "$dir.files"
 }
 
 # source_versions: of the QEMUs whose source Debian's archive has.

@@ -21,6 +21,7 @@ class Sanitized:
     test-optimus) of the directory PLUGIN: self.program; and what it reports."""
 
     def __init__(self, plugin, device, modules=None):
+        # the files of the plugin are links to those beside this
         self.build = os.path.join(os.path.dirname(os.path.realpath(
             os.path.join(plugin, f"{device}.so"))), "meson")
         self.modules = modules or os.path.join(self.build, "hw-optimus/plugin")

@@ -420,10 +420,11 @@ emulator() (
     tied "$TOP/scripts/build-plugin" >&2
     mkdir -p "$dir"
     write_program "$dir/qemu-system-x86_64" "#!/bin/sh
-export LD_LIBRARY_PATH='$(root_libraries "$root")'
+program='$root/usr/bin/qemu-system-x86_64'
+libraries='$(root_libraries "$root")'
 export QEMU_MODULE_DIR='$root/usr/$LIBDIR/qemu'
-exec '$root/usr/bin/qemu-system-x86_64' -L '$root/usr/share/seabios' \\
-    -L '$root/usr/share/qemu' \"\$@\""
+exec '$(root_linker "$root")' --library-path \"\$libraries\" \"\$program\" \\
+    -L '$root/usr/share/seabios' -L '$root/usr/share/qemu' \"\$@\""
     ln -sf "$PLUGIN"/*.so "$dir"
     write_wrapper "$dir/qemu-optimus" "$dir/vfio-optimus-preload.so" \
         "$dir/qemu-system-x86_64"

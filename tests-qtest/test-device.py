@@ -299,9 +299,8 @@ class Plugin(unittest.TestCase):
     def setUpClass(cls):
         with open(os.path.join(PLUGIN, "qemu-system-x86_64")) as script:
             text = script.read()
-        cls.program = re.search(r"^exec '([^']*)'", text, re.M).group(1)
-        cls.libraries = re.search(r"^export LD_LIBRARY_PATH='(.*)'", text,
-                                  re.M).group(1)
+        cls.program = re.search(r"^program='(.*)'", text, re.M).group(1)
+        cls.libraries = re.search(r"^libraries='(.*)'", text, re.M).group(1)
         cls.build_id = re.search(r"Build ID: (\w+)", subprocess.run(
             ["readelf", "-n", cls.program], capture_output=True, text=True,
             check=True).stdout).group(1)

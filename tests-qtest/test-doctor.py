@@ -357,9 +357,9 @@ class QEMUTest(DoctorTest):
         where that is; there are the files of this plugin."""
         with open(f"{PLUGIN}/qemu-system-x86_64") as file:
             script = file.read()
-        qemu, = re.findall(r"^exec '(.*?)'", script, re.M)
-        library_path = re.findall(r"LD_LIBRARY_PATH='(.*?)'", script)
-        program_tree.add_libraries(self.tree, qemu, *library_path)
+        qemu, = re.findall(r"^program='(.*)'", script, re.M)
+        program_tree.add_libraries(
+            self.tree, qemu, *re.findall(r"^libraries='(.*)'", script, re.M))
         program_tree.copy(qemu, self.tree + qemu)
         for name in "qemu-system-x86_64", "qemu-optimus":
             program_tree.copy(f"{PLUGIN}/{name}", f"{self.tree}{PLUGIN}/{name}")

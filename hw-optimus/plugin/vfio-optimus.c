@@ -362,6 +362,8 @@ static void unmap_rom(Optimus *s)
 {
     memory_region_del_subregion(get_system_memory(), s->region);
     object_unparent(s->backend);
+    optimus_trace(OPTIMUS_EVENT_WINDOW, "ROM window at 0x%x given back",
+                  s->base);
     s->base = s->rom_size = 0;
 }
 

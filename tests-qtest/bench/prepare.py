@@ -24,7 +24,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 
 import vbios  # noqa: E402
-from machine import Machine  # noqa: E402
+from machine import Machine, WINDOW_END, WINDOW_START  # noqa: E402
 
 PAGE = 0x1000
 KIB = 1 << 10
@@ -241,14 +241,12 @@ def prepare_ways(options, costs):
 
 
 def prepare_sizes(options, costs):
-    """A guest with eight devices that share the largest ROM.  Smaller ROMs are
-    its first part, read with the method that QEMU makes for that size."""
+    """A guest with the largest ROM.  Smaller ROMs are its first part, read with
+    the method that QEMU makes for that size."""
     folder = os.path.join(options.out, "sizes")
     os.mkdir(folder)
-    largest = 1000 * KIB
+    largest = WINDOW_END - WINDOW_START - PAGE
     rom = make_rom(folder, largest)
-    devices = [device(slot, rom) for slot in range(1, 9)]
-    plain = [device(slot, rom, "bochs-display") for slot in range(1, 9)]
     sizes = [64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB, largest]
     for size in sizes:
         name = make_rom(options.out, size)
@@ -258,17 +256,29 @@ def prepare_sizes(options, costs):
         os.remove(name)
         if size != largest:
             os.symlink(f"rom-{largest}", os.path.join(folder, f"rom-{size}"))
-    for count in [1, 2, 4, 8]:
-        costs.devices(f"devices-{count}", sum(devices[:count], []),
-                      sum(plain[:count], []))
     plan = Plan()
     for _ in range(ROUNDS):
         for size in sizes:
             for driver in ["nvidia", "nouveau"]:
                 plan.table("optimus", size, driver, 1, 2)
+    plan.save(options.out, "sizes", PLAIN + device(1, rom))
+
+
+def prepare_devices(options, costs):
+    """A guest with eight devices."""
+    folder = os.path.join(options.out, "devices")
+    os.mkdir(folder)
+    rom = make_rom(folder, 64 * KIB)
+    devices = [device(slot, rom) for slot in range(1, 9)]
+    plain = [device(slot, rom, "bochs-display") for slot in range(1, 9)]
+    for count in [1, 2, 4, 8]:
+        costs.devices(f"devices-{count}", sum(devices[:count], []),
+                      sum(plain[:count], []))
+    plan = Plan()
+    for _ in range(ROUNDS):
         for slot in range(1, 9):
             plan.device(f"device-{slot}", slot, 64 * KIB, "nvidia")
-    plan.save(options.out, "sizes", PLAIN + sum(devices, []))
+    plan.save(options.out, "devices", PLAIN + sum(devices, []))
 
 
 def main():
@@ -281,6 +291,7 @@ def main():
     costs = Costs(options.qemu, options.kernel, options.initrd)
     prepare_ways(options, costs)
     prepare_sizes(options, costs)
+    prepare_devices(options, costs)
     write(os.path.join(options.out, "costs.json"),
           json.dumps(costs.found, indent=1).encode() + b"\n")
 

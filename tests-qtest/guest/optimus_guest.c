@@ -285,7 +285,7 @@ static void check_table(struct contract *c)
 		size + 1, size + 8, last + PAGE - 1, last + PAGE,
 		last + PAGE + 1, c->limit - 1, c->limit, c->limit + 1,
 		0x100000, 0x101000, 0x1000000, 0x7fffffff, 0x80000000,
-		0xfee00000, 0xfef00000, 0xffff0000, 0xfffff000, 0xfffffff8,
+		0xfee00000, 0xfef20000, 0xffff0000, 0xfffff000, 0xfffffff8,
 		0xffffffff, -size, -size - 1, -size + 1,
 	};
 	const u32 lengths[] = {
@@ -518,8 +518,8 @@ static int write_range(u8 __iomem *range, const u8 *padded)
 		return -ENODEV;
 	for (at = window; at < end; at += stride * 2, written++)
 		write_at(range + (at - RANGE_START), ~readl(range + (at - RANGE_START)));
-	/* Up to vmclock's page, which is not ours */
-	for (at = end; at < 0xfeffb000; at += PAGE / 2, written++)
+	/* Up to what KVM has for Xen, which is not ours */
+	for (at = end; at < 0xfeff8000; at += PAGE / 2, written++)
 		write_at(range + (at - RANGE_START), 0x5a5a5a00 + written);
 	for (at = window; at < end; at++)
 		changed += readb(range + (at - RANGE_START)) != padded[at - window];

@@ -418,6 +418,8 @@ emulator() (
     set -e
     root=$BUILD/root/$1 dir=$BUILD/emulator/$1
     tied "$TOP/scripts/build-plugin" >&2
+    step "plugins for tests" meson compile -C "$PLUGIN/meson" \
+        test-{hotplug,nohotplug}{,-preload} >&2
     mkdir -p "$dir"
     write_program "$dir/qemu-system-x86_64" "#!/bin/sh
 program='$root/usr/bin/qemu-system-x86_64'
@@ -425,7 +427,8 @@ libraries='$(root_libraries "$root")'
 export QEMU_MODULE_DIR='$root/usr/$LIBDIR/qemu'
 exec '$(root_linker "$root")' --library-path \"\$libraries\" \"\$program\" \\
     -L '$root/usr/share/seabios' -L '$root/usr/share/qemu' \"\$@\""
-    ln -sf "$PLUGIN"/*.so "$dir"
+    ln -sf "$PLUGIN"/*.so "$PLUGIN"/meson/hw-optimus/plugin/test-*hotplug*.so \
+        "$dir"
     write_wrapper "$dir/qemu-optimus" "$dir/vfio-optimus-preload.so" \
         "$dir/qemu-system-x86_64"
     write_wrapper "$dir/qemu-test-optimus" "$dir/test-optimus-preload.so" \

@@ -497,34 +497,6 @@ source_versions() {
         sed -n 's/^Version: //p' | sort -V
 }
 
-# unpack_upstream VERSION DIR: QEMU as it was released, but for the binaries that
-# Debian takes out of the tarball; what the build asks for of those is empty.
-unpack_upstream() {
-    local package=$1 dir=$2 file version versions
-    versions=$(source_versions |
-        awk -v upstream="${package%-*}-" 'index($0, upstream) == 1')
-    [ -n "$versions" ] || { echo "no source of QEMU $package"; return 1; }
-    # The indices also list revisions whose files are gone.
-    for version in $versions; do
-        ! apt_private apt-get source --download-only --tar-only \
-            "qemu=$version" || break
-    done
-    mkdir "$dir"
-    tar -xf ./*.orig.tar.xz -C "$dir" --strip-components=1
-    grep -o 'edk2-[a-z0-9_-]*\.fd' "$dir/pc-bios/meson.build" |
-        while read -r file; do
-            # nothing, compressed by bzip2
-            [ -e "$dir/pc-bios/$file.bz2" ] ||
-                printf 'BZh9\x17\x72\x45\x38\x50\x90\0\0\0\0' \
-                    >"$dir/pc-bios/$file.bz2"
-        done
-    for file in "$dir"/pc-bios/dtb/*.dts; do
-        if [ -e "$file" ] && [ ! -e "${file%.dts}.dtb" ]; then
-            : >"${file%.dts}.dtb"
-        fi
-    done
-}
-
 # base_source BASE: upstream's source of the newest QEMU BASE (10.0) that
 # Debian's archive has.  Leaves the directory in source_dir, or nothing, with a
 # line that says so, when there is none.
@@ -547,14 +519,29 @@ base_source() {
     say "QEMU $base is skipped: Debian's archive does not have its source"
 }
 
+# base_source_into VERSION DIR: QEMU as it was released, but for the binaries that
+# Debian takes out of the tarball; what the build asks for of those is empty.
 base_source_into() {
-    local package=$1 dir=$2
-    rm -rf "$dir" "$dir.new" "$dir.files"
-    mkdir -p "$dir.files"
+    local version=$1 dir=$2 new=$2.new file
+    rm -rf "$dir" "$new" "$dir.files"
+    mkdir -p "$new" "$dir.files"
     cd "$dir.files"
-    unpack_upstream "$package" "$dir.new"
-    sha256sum -- * >"$dir.new/fetched"
+    apt_private apt-get source --download-only --tar-only "qemu=$version"
+    tar -xf ./*.orig.tar.xz -C "$new" --strip-components=1
+    grep -o 'edk2-[a-z0-9_-]*\.fd' "$new/pc-bios/meson.build" |
+        while read -r file; do
+            # nothing, compressed by bzip2
+            [ -e "$new/pc-bios/$file.bz2" ] ||
+                printf 'BZh9\x17\x72\x45\x38\x50\x90\0\0\0\0' \
+                    >"$new/pc-bios/$file.bz2"
+        done
+    for file in "$new"/pc-bios/dtb/*.dts; do
+        if [ -e "$file" ] && [ ! -e "${file%.dts}.dtb" ]; then
+            : >"${file%.dts}.dtb"
+        fi
+    done
+    sha256sum -- * >"$new/fetched"
     cd "$BUILD"
-    mv "$dir.new" "$dir"
+    mv "$new" "$dir"
     rm -rf "$dir.files"
 }

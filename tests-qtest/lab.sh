@@ -26,12 +26,15 @@ lab_unpack() {
     unpack_packages qemu-7.2 bookworm qemu-system-x86 seabios ovmf ipxe-qemu
     unpack_packages qemu-10.0 bookworm-backports qemu-system-x86 seabios \
         ipxe-qemu
-    # with the C library of their own
+    unpack_packages "$LAB_KERNEL" $suite linux-image-amd64 \
+        linux-headers-amd64 busybox-static
+}
+
+# lab_unpack_newer: QEMUs that are tested, too, each with the C library of its own.
+lab_unpack_newer() {
     try_packages qemu-10.0.13 trixie qemu-system-x86 seabios libc6
     try_packages qemu-11.1 trixie qemu-system-{x86,common,data}/trixie-backports \
         seabios/trixie-backports libc6
-    unpack_packages "$LAB_KERNEL" $suite linux-image-amd64 \
-        linux-headers-amd64 busybox-static
 }
 
 # lab_has NAME: whether build/root/NAME (qemu-11.1) is there, with that version.

@@ -80,8 +80,11 @@ stage_files() {
     write_wrapper "$lib/qemu-optimus" \
         "$prefix/lib/vfio-optimus/vfio-optimus-preload.so" "$qemu"
     ln -s ../lib/vfio-optimus/qemu-optimus "$tree/bin/qemu-optimus"
+    install -D -m 755 -t "$tree/share/vfio-optimus" \
+        "$TOP"/scripts/{doctor,guest-check}
+    install -D -m 644 -t "$tree/share/vfio-optimus/optimus_doctor" \
+        "$TOP"/scripts/optimus_doctor/*.py
     # "doctor" alone says too little among all other programs
-    install -m 755 "$TOP/scripts/doctor" "$tree/bin/optimus-doctor"
-    install -D -m 755 -t "$tree/share/vfio-optimus" "$TOP/scripts/guest-check"
+    ln -s ../share/vfio-optimus/doctor "$tree/bin/optimus-doctor"
     install -m 644 -t "$tree/share/vfio-optimus" "$TOP"/hw-optimus/libvirt/*
 }

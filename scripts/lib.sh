@@ -371,8 +371,10 @@ replace() {
     rm -rf "$2.old"
 }
 
-# unpack_tools: iasl, acpiexec, UEFIExtract and qemu-img, for the tests.
+# unpack_tools: iasl, acpiexec, UEFIExtract, qemu-img and the list of PCI IDs, for
+# the tests.
 unpack_tools() {
+    unpack_packages pci-ids trixie pci.ids
     unpack_packages vbios-tools bookworm uefitool-cli acpica-tools qemu-utils
 }
 

@@ -24,6 +24,7 @@ from machine import Machine, tap_main
 
 TOP = os.path.normpath(os.path.join(os.path.dirname(__file__), ".."))
 BDF = "0000:01:00.0"
+DEVICES = "/sys/bus/pci/devices"
 CARD = "/sys/devices/pci0000:00/0000:00:01.0/" + BDF
 
 
@@ -64,6 +65,15 @@ def pci(path, ids, pci_class, group, driver=None, sub="17aa:3978", own=None,
     return tree
 
 
+def method(path, name=b"_ROM"):
+    """An SSDT with a method in a scope, as people write them by hand."""
+    # what looks like the start of a long scope
+    body = b"\x10\x3fJUNK" + b"\x14\x09" + name + b"\x02\xa4\x00"
+    names = path.encode().split(b".")
+    body = b"\x5c\x2f" + bytes([len(names)]) + b"".join(names) + body
+    return bytes(36) + b"\x10" + bytes([len(body) + 1]) + body
+
+
 def intel_laptop():
     """Muxless, with all that is needed: the card is on vfio-pci, and shares its
     group with the root port, as is usual."""
@@ -76,6 +86,9 @@ def intel_laptop():
         "/proc/1/comm": "init\n",
         "/proc/1/fd/0": Link("/dev/null"),
         "/sys/firmware/acpi/tables/DMAR": "",
+        "/sys/firmware/acpi/tables/DSDT": bytes(36),
+        "/sys/firmware/acpi/tables/SSDT3": method("_SB_.PCI0.PEG0.PEGP"),
+        "/sys/module/vfio_pci/parameters/disable_idle_d3": "Y",
         "/etc/group": "kvm:x:0:\n",
         "/dev/null": Device("all"),
         "/dev/kvm": Device("all"),
@@ -85,7 +98,8 @@ def intel_laptop():
               "pcieport"),
         **pci("/sys/devices/pci0000:00/0000:00:02.0", "8086:191b", "030000", 0,
               "i915"),
-        **pci(CARD, "10de:139b", "030200", 1, "vfio-pci"),
+        **pci(CARD, "10de:139b", "030200", 1, "vfio-pci",
+              **{"firmware_node/path": r"\_SB_.PCI0.PEG0.PEGP"}),
     }
 
 
@@ -121,6 +135,17 @@ def two_cards():
     return tree
 
 
+GUEST_PROGRAMS = "sh", "od", "awk", "sed", "grep", "tail", "cat"
+
+
+def add_debian_program(tree, name):
+    """dash, mawk and GNU's tools, or what else this machine has."""
+    path = os.path.realpath(shutil.which(name))
+    program_tree.add_program(tree, path)
+    if os.path.basename(path) != name:
+        os.symlink(os.path.basename(path), f"{tree}/usr/bin/{name}")
+
+
 class DoctorTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -130,10 +155,18 @@ class DoctorTest(unittest.TestCase):
         os.symlink("usr/bin", cls.tree + "/bin")
         program_tree.add_python(cls.tree)
         program_tree.add_program(cls.tree, VBIOS)
-        program_tree.copy(f"{TOP}/scripts/doctor", f"{cls.tree}/usr/bin/doctor")
-        # for the wrapper
-        for program in ("/bin/sh", "/usr/bin/readlink", "/usr/bin/dirname"):
-            program_tree.add_program(cls.tree, program)
+        # as it is installed
+        share = f"{cls.tree}/usr/share/vfio-optimus"
+        for name in ("doctor", "guest-check", *(
+                f"optimus_doctor/{os.path.basename(path)}"
+                for path in glob.glob(f"{TOP}/scripts/optimus_doctor/*.py"))):
+            program_tree.copy(f"{TOP}/scripts/{name}", f"{share}/{name}")
+        os.symlink("../share/vfio-optimus/doctor", f"{cls.tree}/usr/bin/doctor")
+        for program in ("readlink", "dirname", *GUEST_PROGRAMS):
+            add_debian_program(cls.tree, program)
+        with open(f"{cls.tree}/usr/bin/dmesg", "w") as file:
+            file.write("#!/bin/sh\nexec cat /home/dmesg\n")
+        os.chmod(file.name, 0o755)
 
     @classmethod
     def tearDownClass(cls):
@@ -225,6 +258,10 @@ class MachineTest(DoctorTest):
         """The command is the one of the distribution."""
         for tool, mend in (("grubby", "^sudo grubby .*--args=intel_iommu=on$"),
                            ("update-grub", "intel_iommu=on.*update-grub$"),
+                           ("grub2-mkconfig", "sed -i .*intel_iommu=on .*"
+                            "/etc/default/grub && sudo grub2-mkconfig -o "
+                            "/boot/grub2/grub.cfg$"),
+                           ("grub-mkconfig", "grub-mkconfig -o /boot/grub/grub.cfg$"),
                            (None, "^add intel_iommu=on ")):
             self.setUp()
             shutil.rmtree(f"{self.tree}/usr/sbin", ignore_errors=True)
@@ -288,33 +325,85 @@ class MachineTest(DoctorTest):
         return tree
 
     def test_apparmor(self):
+        path = self.installed("/usr/local")
         self.check_row(self.apparmor(), "libvirt", "warning", "AppArmor",
                        "cat .*/apparmor-qemu "
-                       ">>/etc/apparmor.d/local/abstractions/libvirt-qemu'")
+                       ">>/etc/apparmor.d/local/abstractions/libvirt-qemu'", path=path)
+
+    def rules(self, name="apparmor-qemu"):
+        with open(f"{TOP}/hw-optimus/libvirt/{name}") as file:
+            return file.read()
+
+    def installed(self, prefix):
+        """The wrapper, and the rules, as scripts/install puts them there."""
+        wrapper = f"{self.tree}{prefix}/lib/vfio-optimus/qemu-optimus"
+        program_tree.copy("/bin/true", wrapper)
+        self.addCleanup(os.unlink, wrapper)
+        share = f"{self.tree}/usr/share/vfio-optimus"
+        for name in "apparmor-qemu", "apparmor-libvirtd", "vfio-optimus.cil":
+            program_tree.copy(f"{TOP}/hw-optimus/libvirt/{name}", f"{share}/{name}")
+            self.addCleanup(os.unlink, f"{share}/{name}")
+        return f"{prefix}/lib/vfio-optimus:/usr/bin"
 
     def test_apparmor_libvirtd(self):
+        path = self.installed("/usr/local")
         tree = self.apparmor()
-        tree["/etc/apparmor.d/local/abstractions/libvirt-qemu"] = "# optimus"
+        tree["/etc/apparmor.d/local/abstractions/libvirt-qemu"] = self.rules()
         tree["/etc/apparmor.d/usr.sbin.libvirtd"] = "# libvirt's"
         self.check_row(tree, "libvirt", "warning", "usr.sbin.libvirtd is without",
-                       "cat .*/apparmor-libvirtd "
+                       "cat /usr/share/vfio-optimus/apparmor-libvirtd "
                        ">>/etc/apparmor.d/local/usr.sbin.libvirtd && "
-                       "apparmor_parser -r /etc/apparmor.d/usr.sbin.libvirtd'")
+                       "apparmor_parser -r /etc/apparmor.d/usr.sbin.libvirtd'",
+                       path=path)
 
     def test_apparmor_with_rules(self):
         for file in ("local/abstractions/libvirt-qemu",
                      "abstractions/libvirt-qemu.d/vfio-optimus"):
             self.setUp()
+            path = self.installed("/usr/local")
             tree = self.apparmor()
-            tree["/etc/apparmor.d/" + file] = "/usr/lib/vfio-optimus/** mr,"
-            self.check_row(tree, "libvirt", "ok", "AppArmor is on, with rules")
+            tree["/etc/apparmor.d/" + file] = self.rules()
+            self.check_row(tree, "libvirt", "ok", "AppArmor is on, with rules", path=path)
+            self.doCleanups()
+
+    def test_apparmor_other_prefix(self):
+        """The rules that come with it do not cover that: what mends it does."""
+        path = self.installed("/home/opt")
+        tree = self.apparmor()
+        tree["/etc/apparmor.d/local/abstractions/libvirt-qemu"] = self.rules()
+        self.make(tree)
+        self.check_row({}, "libvirt", "warning", "libvirt-qemu is without rules for "
+                       "/home/opt/lib/vfio-optimus/qemu-optimus, .*another --prefix",
+                       "sed .*/home/opt/", path=path)
+        row, = [row for row in self.rows({}, path=path) if row["check"] == "libvirt"]
+        command = row["mend"].replace("sudo ", "")
+        for place in "/usr/share", "/etc/apparmor.d/local":
+            command = command.replace(place, self.tree + place)
+        subprocess.run(command, shell=True, check=True)
+        self.check_row({}, "libvirt", "ok", "with rules", path=path)
+
+    def test_apparmor_not_installed(self):
+        wrapper = f"{self.tree}/home/build/qemu-optimus"
+        program_tree.copy("/bin/true", wrapper)
+        self.check_row(self.apparmor(), "libvirt", "warning", "which is not installed",
+                       "scripts/install", path="/home/build:/usr/bin")
+
+    def test_selinux_other_prefix(self):
+        path = self.installed("/home/opt")
+        tree = intel_laptop()
+        tree["/etc/libvirt/libvirtd.conf"] = ""
+        tree["/sys/fs/selinux/enforce"] = "1"
+        self.check_row(tree, "libvirt", "warning", "is none, not qemu_exec_t",
+                       "semanage fcontext -a -t qemu_exec_t '/home/opt/", path=path)
 
     def test_selinux(self):
         tree = intel_laptop()
         tree["/etc/libvirt/libvirtd.conf"] = ""
         tree["/sys/fs/selinux/enforce"] = "1"
+        path = self.installed("/usr/local")
         self.check_row(tree, "libvirt", "warning", "qemu-optimus is none, not qemu_exec_t",
-                       "semodule -i .*/vfio-optimus.cil .*restorecon .*/usr/bin/qemu-optimus")
+                       "semodule -i .*/vfio-optimus.cil .*restorecon .*"
+                       "/usr/local/lib/vfio-optimus/qemu-optimus", path=path)
 
     def test_selinux_labelled(self):
         tree = intel_laptop()
@@ -335,7 +424,18 @@ class MachineTest(DoctorTest):
         tree = intel_laptop()
         tree["/sys/class/power_supply/AC/type"] = "Mains"
         tree["/sys/class/power_supply/BAT0/type"] = "Battery"
-        self.check_row(tree, "windows", "hint", "code 43.*PNP0C0A")
+        self.check_row(tree, "windows", "hint",
+                       "code 43 .* 465 or later.* do not hide KVM.* battery",
+                       "^VFIO_OPTIMUS_BATTERY=on qemu-optimus")
+
+    def test_battery_of_qemu(self):
+        tree = intel_laptop()
+        tree["/sys/class/power_supply/BAT0/type"] = "Battery"
+        tree["/home/bin/qemu-system-x86_64"] = "#!/bin/sh\necho 'name \"battery\", bus ISA'"
+        self.make(tree)
+        os.chmod(self.tree + "/home/bin/qemu-system-x86_64", 0o755)
+        self.check_row({}, "windows", "hint", "code 43", "^-device battery .*of its own",
+                       path="/home/bin:/usr/bin")
 
     def test_no_battery(self):
         tree = intel_laptop()
@@ -417,8 +517,19 @@ class QEMUTest(DoctorTest):
                        path=self.path)
 
     def test_no_qemu(self):
-        self.check_row(intel_laptop(), "qemu", "problem", "no qemu-system-x86_64",
-                       "^sudo apt-get install qemu-system-x86$")
+        """The command is the one of the distribution."""
+        for tool, mend in (
+                ("apt-get", "^sudo apt-get install qemu-system-x86$"),
+                ("dnf", "^sudo dnf install qemu-system-x86$"),
+                ("pacman", "^sudo pacman -S qemu-system-x86$"),
+                ("zypper", "^sudo zypper install qemu-x86$"),
+                (None, "^install qemu-system-x86, or what your")):
+            with self.subTest(tool):
+                self.setUp()
+                if tool:
+                    program_tree.copy("/bin/true", f"{self.tree}/home/bin/{tool}")
+                self.check_row(intel_laptop(), "qemu", "problem",
+                               "no qemu-system-x86_64", mend, path="/home/bin:/usr/bin")
 
 
 class CardTest(DoctorTest):
@@ -429,15 +540,34 @@ class CardTest(DoctorTest):
         self.check_row(amd_laptop(), "card", "ok", "10de:1f99, class 0300")
 
     def test_no_card(self):
+        """That is said, and no more."""
         tree = {path: value for path, value in intel_laptop().items()
                 if BDF not in path}
-        self.check_row(tree, "card", "problem",
-                       "no display controller of NVIDIA", "rescan")
+        row, = self.rows(tree)
+        self.assertEqual((row["check"], row["status"]), ("card", "problem"))
+        self.assertRegex(row["text"], "no display controller of NVIDIA.*"
+                                      "0000:00:02.0 is a card of Intel's.*OpRegion")
+        self.assertIn("rescan", row["mend"])
+
+    def test_no_card_amd(self):
+        """Nothing that a rescan could find."""
+        tree = {path: value for path, value in intel_laptop().items()
+                if BDF not in path}
+        tree.update(pci("/sys/devices/pci0000:00/0000:03:00.0", "1002:7480", "030000", 3))
+        row, = self.rows(tree)
+        self.assertRegex(row["text"], "0000:03:00.0 is a card of AMD's.*ATRM.*vfio-pci "
+                                      "with romfile=")
+        self.assertIsNone(row["mend"])
 
     def test_other_card(self):
         self.check_row(intel_laptop(), "card", "warning",
-                       "8086:191b, class 0300: not a display controller of NVIDIA",
+                       "8086:191b, class 0300: a card of Intel's",
                        "lspci", args=["00:02.0"])
+
+    def test_no_display(self):
+        self.check_row(intel_laptop(), "card", "warning",
+                       "class 0604: not a display controller of NVIDIA", "lspci",
+                       args=["00:01.0"])
 
     def test_two_cards(self):
         rows = self.rows(two_cards())
@@ -578,6 +708,59 @@ class CardTest(DoctorTest):
         self.check_row(tree, "reset", "warning", "no way to reset",
                        "^systemctl suspend$")
 
+    def power(self, d3cold="0", idle="Y", log="", **files):
+        tree = intel_laptop()
+        tree["/sys/module/vfio_pci/parameters/disable_idle_d3"] = idle
+        for path in CARD, os.path.dirname(CARD):
+            tree[path + "/d3cold_allowed"] = d3cold
+        tree["/home/dmesg"] = log
+        tree.update({f"{CARD}/{name}": value for name, value in files.items()})
+        return tree
+
+    def test_power(self):
+        self.check_row(self.power(), "power", "ok", "stays awake")
+
+    def test_power_idle(self):
+        self.check_row(self.power(idle="N"), "power", "hint", "may go to D3",
+                       "disable_idle_d3=1 >/etc/modprobe.d.*echo Y >/sys/module/vfio_pci")
+
+    def test_power_cold(self):
+        port = os.path.dirname(CARD)
+        self.check_row(self.power(d3cold="1"), "power", "hint", "the port above it",
+                       f"echo 0 >{DEVICES}/{BDF}/d3cold_allowed; "
+                       f"echo 0 >{port}/d3cold_allowed'$")
+
+    def test_power_symptoms(self):
+        for log in ("not ready 65535ms after resume; giving up",
+                    "can't change power state from D3cold to D0",
+                    "Unable to change power state from D3hot to D0, device inaccessible",
+                    "vfio: Unable to power on device, stuck in D3"):
+            with self.subTest(log):
+                self.setUp()
+                line = f"[  9.1] vfio-pci {BDF}: {log}"
+                self.check_row(self.power(idle="N", log=line), "power", "problem",
+                               "did not come back from D3: '.*" + log[-12:],
+                               "disable_idle_d3")
+        self.setUp()
+        self.check_row(self.power(power_state="unknown"), "power", "problem",
+                       "power state unknown.*told to stay awake", "systemctl reboot")
+
+    def test_power_symptoms_of_another(self):
+        line = "[  9.1] vfio-pci 0000:02:00.0: not ready 65535ms after resume; giving up"
+        self.check_row(self.power(log=line), "power", "ok", "awake")
+
+    def test_audio(self):
+        self.check_row(amd_laptop(), "audio", "hint", "0000:01:00.1 is the card's audio",
+                       "modprobe pci-stub; for d in 0000:01:00.1; do echo pci-stub")
+
+    def test_audio_on_stub(self):
+        tree = amd_laptop()
+        tree[AUDIO + "/driver"] = Link("/sys/bus/pci/drivers/pci-stub")
+        self.check_row(tree, "audio", "ok", "0000:01:00.1 is on pci-stub")
+
+    def test_no_audio(self):
+        self.assertNotIn("audio", [row["check"] for row in self.rows(intel_laptop())])
+
     def test_ids(self):
         self.check_row(intel_laptop(), "ids", "ok", "17aa:3978, in sysfs and in")
 
@@ -610,6 +793,108 @@ class CardTest(DoctorTest):
         tree = intel_laptop()
         tree[CARD + "/config"] = b""
         self.check_row(tree, "ids", "warning", "cannot be read", "^lspci")
+
+
+def without_rom(tree, ids):
+    """A laptop whose firmware has no _ROM for its card."""
+    del tree["/sys/firmware/acpi/tables/SSDT3"]
+    tree.update({CARD + "/vendor": "0x10de", CARD + "/device": "0x" + ids})
+    return tree
+
+
+class NeedTest(DoctorTest):
+    """Does the card at hand need it, and a ROM file?"""
+
+    def check_need(self, tree, need, text, mend, romfile, *args):
+        rows = {row["check"]: row for row in self.rows(tree, *args)}
+        self.assertEqual(rows["need"]["status"], need, rows["need"])
+        self.assertRegex(rows["need"]["text"], text)
+        self.assertRegex(rows["need"]["mend"] or "none", mend)
+        self.assertEqual(rows["romfile"]["status"], romfile)
+
+    def test_maxwell(self):
+        self.check_need(intel_laptop(), "ok", r"^Maxwell: yes: the firmware has _ROM for "
+                        r"the card, at \\_SB.PCI0.PEG0.PEGP in the SSDT3; nouveau.*"
+                        "Windows driver ask for it$", "^none$", "warning")
+
+    def test_rom_of_another(self):
+        tree = intel_laptop()
+        tree["/sys/firmware/acpi/tables/SSDT3"] = method("_SB_.PCI0.PEG1.PEGP")
+        self.check_need(tree, "hint", "the firmware has no _ROM", "dump", "ok")
+
+    def test_pascal_not_root(self):
+        tree = intel_laptop()
+        tree[CARD + "/device"] = "0x1c8d"
+        tree["/sys/firmware/acpi/tables/DSDT"] = Device("none")
+        self.check_need(tree, "hint", "^Pascal: yes, if the firmware has .* only root",
+                        "^sudo /usr/bin/doctor 0000:01:00.0$", "warning")
+
+    def test_pascal_with_flash(self):
+        self.check_need(without_rom(intel_laptop(), "1c8d"), "hint",
+                        "^Pascal: perhaps not.*flash of its own",
+                        "^sudo optimus-vbios dump --host 0000:01:00.0", "ok")
+
+    def test_turing(self):
+        """Nobody is sent looking for a VBIOS."""
+        for ids, name in ("1f99", "Turing"), ("2520", "Ampere"), ("28a0", "Ada"):
+            with self.subTest(name):
+                self.setUp()
+                self.check_need(without_rom(intel_laptop(), ids), "ok",
+                                f"^{name}: as a rule not.*flash of their own: do not "
+                                "look for a VBIOS", "^none$", "ok")
+
+    def test_turing_not_root(self):
+        tree = without_rom(intel_laptop(), "1f99")
+        tree["/sys/firmware/acpi/tables/DSDT"] = Device("none")
+        self.check_need(tree, "hint", "^Turing: as a rule not: .* only root sees",
+                        "^sudo /usr/bin/doctor", "ok")
+
+    def test_turing_with_method(self):
+        tree = intel_laptop()
+        tree[CARD + "/device"] = "0x1f99"
+        self.check_need(tree, "ok", "^Turing: yes: .*; its open modules do not$",
+                        "^none$", "warning")
+
+    def test_two_gpus(self):
+        """Of two cards each has its own answer."""
+        tree = two_cards()
+        rows = [row for row in self.rows(tree) if row["check"] == "need"]
+        self.assertRegex(rows[0]["text"], "^Maxwell: yes")
+        self.assertRegex(rows[1]["text"], "^Pascal: perhaps not")
+
+    def test_thunderbolt(self):
+        bridge = "/sys/devices/pci0000:00/0000:00:07.0/0000:03:00.0"
+        tree = intel_laptop()
+        tree.update(pci("/sys/devices/pci0000:00/0000:00:07.0", "8086:9a23", "060400", 5))
+        tree.update(pci(bridge, "8086:15d3", "060400", 5, removable="removable"))
+        tree.update(pci(bridge + "/0000:04:00.0", "10de:1b81", "030000", 5, "vfio-pci"))
+        self.check_need(tree, "ok", "^Pascal: no: .*Thunderbolt.*-device vfio-pci",
+                        "^none$", "ok", "04:00.0")
+
+    def test_no_node(self):
+        tree = intel_laptop()
+        del tree[CARD + "/firmware_node/path"]
+        self.check_need(tree, "hint", "^Maxwell: perhaps not", "dump", "ok")
+
+    def test_generations(self):
+        """All cards of NVIDIA's that the PCI ID Repository (of trixie) knows."""
+        chips = {"GF": "Fermi", "GK": "Kepler", "GM": "Maxwell", "GP": "Pascal",
+                 "GV": "Volta", "TU": "Turing", "GA": "Ampere", "GH": "Hopper",
+                 "AD": "Ada", "GB": "Blackwell", "G": "Tesla", "GT": "Tesla"}
+        with open(f"{TOP}/build/root/pci-ids/usr/share/misc/pci.ids") as file:
+            text = re.search(r"(?ms)^10de .*?^(?=[0-9a-f]{4} )", file.read()).group()
+        found = {int(number, 16): chips[chip] for number, chip, name in re.findall(
+            r"(?m)^\t([0-9a-f]{4})  (G[FKMPVAHB]|TU|AD|GT?)\d+(.*)$", text)
+            if not re.search("Audio|USB|UCSI|PCI|NVSwitch", name)}
+        self.assertGreater(len(found), 1000)
+        sys.path.insert(0, f"{TOP}/scripts")
+        self.addCleanup(sys.path.remove, f"{TOP}/scripts")
+        # pylint: disable=import-outside-toplevel
+        from optimus_doctor.need import generation
+        wrong = {hex(number): (name, generation(number))
+                 for number, name in found.items()
+                 if not generation(number).startswith(name)}
+        self.assertEqual(wrong, {})
 
 
 class RomfileTest(DoctorTest):
@@ -648,6 +933,59 @@ class RomfileTest(DoctorTest):
         self.check_row(intel_laptop(), "romfile", "problem", "No such file",
                        "optimus-vbios dump", args=["--rom", "/home/my.rom"])
 
+    def for_libvirt(self, mode=0o644, folder=0o755, place="/home/roms/my.rom",
+                    **files):
+        """Where libvirt's guests are run by somebody else than whose ROM it is."""
+        tree = intel_laptop()
+        tree["/etc/libvirt/libvirtd.conf"] = ""
+        tree["/etc/passwd"] = ("root:x:0:0::/:/bin/sh\n"
+                               "libvirt-qemu:x:64055:64055::/:/bin/false\n"
+                               "carol:x:1001:1001::/:/bin/sh")
+        tree[place] = vbios.make()
+        tree.update(files)
+        self.make(tree)
+        os.chmod(self.tree + place, mode)
+        os.chmod(self.tree + os.path.dirname(place), folder)
+        return {}
+
+    def check_readable(self, tree, status, text, place="/home/roms/my.rom"):
+        mend = None if status == "ok" else (
+            f"^sudo install -D -m 644 {place} /usr/share/vgabios/my.rom$")
+        self.check_row(tree, "readable", status, text, mend, args=["--rom", place])
+
+    def test_readable(self):
+        self.check_readable(self.for_libvirt(), "ok", "libvirt-qemu.* may read /home")
+
+    def test_readable_mode(self):
+        self.check_readable(self.for_libvirt(0o600), "warning", "libvirt-qemu.* may not "
+                            r"read /home/roms/my.rom \(mode 0600\)")
+
+    def test_readable_folder(self):
+        self.check_readable(self.for_libvirt(folder=0o700), "warning", "may not enter "
+                            r"/home/roms \(mode 0700\)")
+
+    def test_readable_user_of_the_settings(self):
+        for user, status in ("root", "ok"), ("carol", "warning"), ("+1001", "warning"):
+            self.setUp()
+            self.check_readable(self.for_libvirt(0o600, **{
+                "/etc/libvirt/qemu.conf": f'#user = "x"\nuser = "{user}"'}), status,
+                "root" if user == "root" else "carol")
+
+    def test_readable_apparmor(self):
+        for place, status in (("/usr/share/vgabios/my.rom", "ok"),
+                              ("/home/roms/my.rom", "warning")):
+            self.setUp()
+            self.check_readable(self.for_libvirt(place=place, **{
+                "/sys/module/apparmor/parameters/enabled": "Y",
+                "/etc/apparmor.d/abstractions/libvirt-qemu":
+                    "  /usr/share/{seabios,vgabios}/** r,\n"}), status,
+                "may read" if status == "ok" else "AppArmor lets .* no /home", place)
+        shutil.rmtree(self.tree + "/usr/share/vgabios")
+
+    def test_readable_without_libvirt(self):
+        rows = self.rows(self.rom(vbios.make()), "--rom", "/home/my.rom")
+        self.assertNotIn("readable", [row["check"] for row in rows])
+
     def test_no_tool(self):
         tool = f"{self.tree}/usr/bin/optimus-vbios"
         os.rename(tool, tool + ".off")
@@ -678,6 +1016,54 @@ class CommandTest(DoctorTest):
                 self.setUp()
                 self.wrong(tree, args, message)
 
+    def report(self, tree, *args):
+        """The report in the file, and what is said."""
+        file = "/home/report"
+        done = self.run_doctor(tree, "--report", file, *args)
+        self.assertIn(f"written: {file}", done.stdout)
+        self.assertEqual(done.stderr, "")
+        with open(self.tree + file) as text:
+            return text.read(), done.stdout
+
+    def test_report(self):
+        tree = amd_laptop()
+        tree["/home/guest"] = "ok  method  \\_SB_.PCI0.S08_._ROM is in the DSDT\n" \
+                              "alice@guest serial number: ABC123"
+        tree["/home/alice/x"] = ""
+        tree["/sys/class/dmi/id/product_name"] = "Laptop 15"
+        tree["/sys/class/dmi/id/product_serial"] = "PF0SERIAL"
+        tree["/proc/cmdline"] = "root=UUID=0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f " \
+                                "ip=10.0.0.1 intel_iommu=on"
+        tree["/home/dmesg"] = f"vfio-pci {BDF}: not ready 1ms after resume, " \
+                              "52:54:00:ab:cd:ef /home/alice/disk"
+        text, said = self.report(tree, "--guest", "/home/guest", "01:00.0")
+        for pattern in ("laptop: Laptop 15", "kernel: ", "options: intel_iommu=on",
+                        "(?m)^0000:01:00.0 10de:1f99 class 030000 driver nouveau",
+                        "(?m)^  0000:00:01.0 8086:1901", "problem  driver",
+                        "S08_._ROM is in the DSDT", "MAC /home/USER/disk"):
+            self.assertRegex(text, pattern)
+        for secret in ("alice", "PF0SERIAL", "ABC123", "52:54:00", "0a1b2c3d",
+                       "10.0.0.1"):
+            self.assertNotIn(secret, text)
+        # what is said here is not for others
+        self.assertIn("alice", said)
+
+    def test_report_names_no_host(self):
+        host = os.uname().nodename
+        tree = intel_laptop()
+        tree["/home/guest"] = f"on {host}: ok"
+        text, _ = self.report(tree, "--guest", "/home/guest")
+        self.assertIn("on HOST: ok", text)
+
+    def test_report_cannot_be_written(self):
+        for args, message in ((["--report", "/nowhere/file"], "/nowhere/file cannot be"),
+                              (["--guest", "x"], "--guest is for a report"),
+                              (["--report", "/home/r", "--guest", "/home/none"],
+                               "/home/none cannot be read")):
+            self.setUp()
+            self.wrong(intel_laptop(), args, message)
+            self.assertEqual(glob.glob(self.tree + "/home/r*"), [])
+
     def test_help(self):
         done = self.run_doctor({}, "--help")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
@@ -700,7 +1086,7 @@ class CommandTest(DoctorTest):
         found = {}
         for folder, _, files in os.walk(self.tree):
             found[folder] = sorted(os.listdir(folder))
-            for file in files:
+            for file in set(files) - {"null"}:
                 path = os.path.join(folder, file)
                 stat = os.lstat(path)
                 found[path] = stat.st_mode, stat.st_mtime_ns, stat.st_size
@@ -716,19 +1102,11 @@ class CommandTest(DoctorTest):
         with open(log) as file:
             trace = file.read()
         self.assertIn('"/sys/bus/pci/devices', trace)
-        writing = [line for line in trace.splitlines() if re.search(
+        writing = [line for line in trace.splitlines()
+                   if '"/dev/null"' not in line and re.search(
             r"O_WRONLY|O_RDWR|O_CREAT| (mkdir|unlink|rename|chmod|kill|mount|"
             r"symlink|init_module|finit_module|mknod|link)(at)?2?\(", line)]
         self.assertEqual(writing, [])
-
-
-def method(path, name=b"_ROM"):
-    """An SSDT with a method in a scope, as people write them by hand."""
-    # what looks like the start of a long scope
-    body = b"\x10\x3fJUNK" + b"\x14\x09" + name + b"\x02\xa4\x00"
-    names = path.encode().split(b".")
-    body = b"\x5c\x2f" + bytes([len(names)]) + b"".join(names) + body
-    return bytes(36) + b"\x10" + bytes([len(body) + 1]) + body
 
 
 class GuestTest(DoctorTest):
@@ -758,7 +1136,7 @@ class GuestTest(DoctorTest):
     @classmethod
     def add_programs(cls):
         program_tree.add_program(cls.tree, f"{TOP}/build/root/kernel/bin/busybox")
-        for name in "sh", "od", "awk", "sed", "grep", "tail", "cat", "readlink":
+        for name in "readlink", *GUEST_PROGRAMS:
             os.symlink("busybox", f"{cls.tree}/usr/bin/{name}")
 
     def guest(self, log="", path=r"\_SB_.PCI0.S18_.S00_", sub="17aa:3978",
@@ -1000,15 +1378,12 @@ class GuestTest(DoctorTest):
 
 
 class GuestDebianTest(GuestTest):
-    """With dash, mawk and GNU's tools, or what else this machine has."""
+    """With Debian's programs."""
 
     @classmethod
     def add_programs(cls):
-        for name in "sh", "od", "awk", "sed", "grep", "tail", "cat", "readlink":
-            path = os.path.realpath(shutil.which(name))
-            program_tree.add_program(cls.tree, path)
-            if os.path.basename(path) != name:
-                os.symlink(os.path.basename(path), f"{cls.tree}/usr/bin/{name}")
+        for name in "readlink", *GUEST_PROGRAMS:
+            add_debian_program(cls.tree, name)
 
 
 if __name__ == "__main__":

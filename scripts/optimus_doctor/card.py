@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The card: group, driver, users, access, reset, power, IDs, ROM file."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+
+from .common import (COMMAND, DEVICES, beside, install_command, link_name, may_use, names,
+                     number, output, read, user)
+from .need import OTHER_VENDORS
+
+
+class Card:
+    def __init__(self, bdf):
+        self.bdf = bdf
+        self.dir = os.path.join(DEVICES, bdf)
+        self.ids = [number(self.dir, name) for name in ("vendor", "device")]
+        self.pci_class = number(self.dir, "class") >> 8
+        self.driver = link_name(self.dir, "driver")
+        self.group = link_name(self.dir, "iommu_group")
+
+    def is_candidate(self):
+        return self.ids[0] == 0x10de and self.pci_class >> 8 == 0x03
+
+    def is_vfio(self):
+        return (self.driver or "").startswith("vfio")
+
+    def nodes(self):
+        """Device files through which a process holds the card."""
+        nodes = [f"/dev/vfio/{self.group}"]
+        nodes += [f"/dev/vfio/devices/{name}"
+                  for name in names(os.path.join(self.dir, "vfio-dev"))]
+        nodes += [f"/dev/dri/{name}"
+                  for name in names(os.path.join(self.dir, "drm"))]
+        minor = re.search(r"Device Minor:\s*(\d+)", read(
+            "/proc/driver/nvidia/gpus", self.bdf, "information") or "")
+        return nodes + ([f"/dev/nvidia{minor.group(1)}"] if minor else [])
+
+
+def bind_command(bdfs, driver="vfio-pci"):
+    return (f"sudo sh -c 'modprobe {driver}; for d in " + " ".join(bdfs) + "; do "
+            f"echo {driver} >{DEVICES}/$d/driver_override; "
+            f"echo $d >{DEVICES}/$d/driver/unbind; "
+            "echo $d >/sys/bus/pci/drivers_probe; done'")
+
+
+def check_card(report, card):
+    text = "%04x:%04x, class %04x" % (*card.ids, card.pci_class)
+    if card.is_candidate():
+        report.add("ok", "card", f"NVIDIA {text}")
+    else:
+        other = OTHER_VENDORS.get(card.ids[0]) if card.pci_class >> 8 == 0x03 else None
+        report.add("warning", "card", f"{text}: " + (
+            other or "not a display controller of NVIDIA, whose drivers look for _ROM"),
+            "lspci -nn -d 10de:")
+
+
+def check_group(report, card):
+    if not card.group:
+        report.add("problem", "group", "the card is in no IOMMU group: the IOMMU "
+                   "is off, or does not cover it", "sudo dmesg | grep -i -e DMAR "
+                   "-e AMD-Vi -e iommu")
+        return
+    others = {bdf: link_name(DEVICES, bdf, "driver")
+              for bdf in names(os.path.join(card.dir, "iommu_group/devices"))
+              if bdf != card.bdf}
+    # what the kernel lets stay in the group of a device that is assigned
+    taken = {bdf: driver for bdf, driver in others.items()
+             if driver and not driver.startswith("vfio") and
+             driver not in ("pci-stub", "pcieport")}
+    shared = ", ".join(f"{bdf} ({others[bdf] or 'no driver'})" for bdf in others)
+    slot = card.bdf[:-1]
+    if not taken:
+        report.add("ok", "group", f"{card.group}, " +
+                   (f"shared with {shared}" if shared else "of its own"))
+    elif all(bdf.startswith(slot) for bdf in taken):
+        report.add("problem", "group", f"{card.group} is not viable: it is "
+                   f"shared with {shared}, which have to be on vfio-pci too",
+                   bind_command(taken))
+    else:
+        report.add("problem", "group", f"{card.group} is not viable: it is "
+                   f"shared with {shared}, and can only be given away as a "
+                   "whole; look in the firmware's setup for ACS, or for another "
+                   "place for the other device",
+                   "systemctl reboot --firmware-setup")
+
+
+def check_driver(report, card):
+    if card.is_vfio():
+        report.add("ok", "driver", card.driver)
+        return
+    text = (f"{card.driver} has the card; stop what uses it first"
+            if card.driver else "none has the card")
+    report.add("problem", "driver", text + " (libvirt binds it to vfio-pci by "
+               "itself, with managed='yes')", bind_command([card.bdf]))
+
+
+def check_holders(report, card):
+    nodes = card.nodes()
+    holders, unseen = {}, 0
+    for pid in filter(str.isdigit, names("/proc")):
+        fds = f"/proc/{pid}/fd"
+        try:
+            targets = {os.readlink(f"{fds}/{fd}") for fd in os.listdir(fds)}
+        except PermissionError:
+            unseen += 1
+            continue
+        except OSError:             # it has just ended
+            continue
+        open_nodes = sorted(targets.intersection(nodes))
+        if open_nodes:
+            holders[pid] = f"{read('/proc', pid, 'comm')} ({pid}) has " \
+                           f"{' and '.join(open_nodes)} open"
+    if holders:
+        report.add("problem", "users", ", ".join(holders.values()) + ": end it "
+                   "in its own way if you can", f"sudo kill {' '.join(holders)}")
+    elif unseen:
+        report.add("warning", "users", f"{user()} cannot see what {unseen} "
+                   "processes of others have open",
+                   f"sudo {COMMAND} {card.bdf}")
+    else:
+        report.add("ok", "users", "no process has the card open")
+
+
+def check_reset(report, card):
+    # kernels before 5.15 only tell whether there is a way
+    methods = read(card.dir, "reset_method")
+    if methods is None and os.path.exists(os.path.join(card.dir, "reset")):
+        methods = "possible"
+    if methods:
+        report.add("ok", "reset", methods)
+    else:
+        report.add("warning", "reset", "the kernel knows no way to reset the "
+                   "card: if it hangs after a guest, let the machine sleep",
+                   "systemctl suspend")
+
+
+def check_power(report, card):
+    """An idle card on vfio-pci goes to D3hot, and with its port to D3cold, from
+    which not every one comes back."""
+    port = os.path.dirname(os.path.realpath(card.dir))
+    chain = [card.dir] + ([port] if os.path.exists(os.path.join(port, "vendor"))
+                          else [])
+    cold = [path for path in chain if read(path, "d3cold_allowed") == "1"]
+    idle = read("/sys/module/vfio_pci/parameters/disable_idle_d3") != "Y"
+    said = re.findall(rf"{card.bdf}: (not ready .* after .*|.*[Cc]hange power state.*|"
+                      r".*stuck in D3.*)", output("dmesg"))
+    mend = "; ".join(f"echo 0 >{path}/d3cold_allowed" for path in cold)
+    if idle:
+        mend = "; ".join(["echo options vfio-pci disable_idle_d3=1 "
+                          ">/etc/modprobe.d/vfio-optimus.conf",
+                          "[ ! -e /sys/module/vfio_pci ] || "
+                          "echo Y >/sys/module/vfio_pci/parameters/disable_idle_d3",
+                          *([mend] if mend else [])])
+    state = read(card.dir, "power_state")
+    if said or state in ("unknown", "error"):
+        report.add("problem", "power", "the card did not come back from D3: "
+                   f"'{said[-1] if said else 'power state ' + state}'; keep it "
+                   "awake from the next boot on" +
+                   ("" if mend else "; it is told to stay awake, so look for an "
+                    "update of the laptop's firmware"),
+                   f"sudo sh -c '{mend}'" if mend else "systemctl reboot")
+    elif mend:
+        report.add("hint", "power", "an idle card may go to D3; should it not come "
+                   "back ('not ready ... after resume', 'stuck in D3'), keep it and "
+                   "the port above it awake", f"sudo sh -c '{mend}'")
+    else:
+        report.add("ok", "power", "it stays awake: no D3 when idle")
+
+
+def check_audio(report, card):
+    for bdf in names(DEVICES):
+        device = os.path.join(DEVICES, bdf)
+        if (bdf == card.bdf or not bdf.startswith(card.bdf[:-1]) or
+                number(device, "class") >> 8 != 0x0403):
+            continue
+        if link_name(device, "driver") == "pci-stub":
+            report.add("ok", "audio", f"{bdf} is on pci-stub, and stays on the host")
+        else:
+            report.add("hint", "audio", f"{bdf} is the card's audio function: "
+                       "without outputs the guest has no use for it; in one "
+                       "report code 43 in Windows ended when it was not given "
+                       "away with the card, but put on pci-stub",
+                       bind_command([bdf], "pci-stub"))
+
+
+def check_ids(report, card):
+    known = [number(card.dir, "subsystem_" + name)
+             for name in ("vendor", "device")]
+    try:
+        with open(os.path.join(card.dir, "config"), "rb") as file:
+            config = file.read(64)
+    except OSError:
+        config = b""
+    if len(config) < 64:
+        report.add("warning", "ids", "config space cannot be read", "lspci -xs " +
+                   card.bdf)
+        return
+    if config[:4] == b"\xff" * 4:
+        report.add("problem", "ids", "the card does not answer: its config space "
+                   "is all ones; it hangs, or its power is off",
+                   f"sudo sh -c 'echo 1 >{card.dir}/remove; "
+                   "echo 1 >/sys/bus/pci/rescan'")
+        return
+    own = [int.from_bytes(config[at:at + 2], "little") for at in (0x2c, 0x2e)]
+    text = ["%04x:%04x" % tuple(ids) for ids in (known, own)]
+    if known == own and not unknown(known):
+        report.add("ok", "ids", f"subsystem {text[0]}, in sysfs and in the card")
+    elif not unknown(known):
+        report.add("ok", "ids", f"subsystem {text[0]} in sysfs, which "
+                   f"vfio-optimus takes; the card has lost them: {text[1]}")
+    else:
+        ids = "0x%04x" % own[0], "0x%04x" % own[1]
+        if unknown(own):
+            ids = "0xVVVV", "0xDDDD"
+        report.add("warning", "ids", f"subsystem {text[0]} in sysfs: the kernel "
+                   f"does not know them; the card has {text[1]}; if the driver "
+                   "wants those of the laptop (Windows shows them under "
+                   "hardware IDs, SUBSYS_DDDDVVVV), set them",
+                   "-device vfio-optimus,...,x-pci-sub-vendor-id=%s,"
+                   "x-pci-sub-device-id=%s" % ids)
+
+
+def unknown(ids):
+    return any(value in (0, 0xffff) for value in ids)
+
+
+def check_access(report, card):
+    if not card.is_vfio():
+        return                      # the node comes with the driver
+    group = f"/dev/vfio/{card.group}"
+    cdevs = [f"/dev/vfio/devices/{name}"
+             for name in names(os.path.join(card.dir, "vfio-dev"))]
+    ways = [["/dev/vfio/vfio", group]]
+    ways += [["/dev/iommu", cdev] for cdev in cdevs]
+    there = [way for way in ways if all(map(os.path.exists, way))]
+    usable = [way for way in there if all(map(may_use, way))]
+    if usable:
+        report.add("ok", "access", f"{user()} may use " +
+                   " or ".join(way[1] for way in usable))
+    elif there:
+        denied = [node for node in there[0] if not may_use(node)]
+        report.add("problem", "access", f"{user()} may not use "
+                   f"{' and '.join(denied)} (until the next boot; a udev rule "
+                   "makes it last)",
+                   f"sudo chown {user()} {' '.join(denied)}")
+    else:
+        gone = [node for node in ways[0] if not os.path.exists(node)]
+        report.add("problem", "access", f"{' and '.join(gone)} is missing",
+                   "sudo modprobe -a vfio-pci vfio_iommu_type1")
+
+
+def check_romfile(report, card, rom, wanted):
+    tools = beside("build", "plugin", "meson", "hw-optimus", "vbios",
+                   "optimus-vbios")
+    if not rom:
+        if wanted:
+            report.add("warning", "romfile", "none was named, with --rom FILE; if "
+                       "you have none yet:",
+                       f"sudo optimus-vbios dump --host {card.bdf} -o vbios.rom")
+        else:
+            report.add("ok", "romfile", "none was named, and as a rule none is needed")
+        return
+    if not tools:
+        report.add("warning", "romfile", f"{rom} was not checked: there is no "
+                   "optimus-vbios", install_command())
+        return
+    done = subprocess.run([tools[0], "info", rom, "--json", "--host", card.bdf],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          universal_newlines=True)
+    try:
+        info = json.loads(done.stdout)
+        usable, verdict = info["usable"], info["verdict"]
+    except (ValueError, KeyError):
+        usable, verdict = False, done.stderr.strip()
+    if usable and "--fix-checksum" not in verdict:
+        report.add("ok", "romfile", f"{rom}: {verdict}")
+        return
+    mend = f"sudo optimus-vbios dump --host {card.bdf} -o vbios.rom"
+    if "optimus-vbios trim" in verdict:
+        mend = f"optimus-vbios trim {shlex.quote(rom)} vbios.rom" + (
+            " --fix-checksum" if usable else "")
+    report.add("warning" if usable else "problem", "romfile",
+               f"{rom}: {verdict}", mend)

@@ -291,7 +291,7 @@ class Topology(Files):
 
 
 class Plugin(unittest.TestCase):
-    """The plugin loads into the QEMU that it is for, and harms nothing else."""
+    """The plugin loads into this QEMU, and harms nothing else."""
 
     preload = os.path.join(PLUGIN, "vfio-optimus-preload.so")
 
@@ -301,9 +301,8 @@ class Plugin(unittest.TestCase):
             text = script.read()
         cls.program = re.search(r"^program='(.*)'", text, re.M).group(1)
         cls.libraries = re.search(r"^libraries='(.*)'", text, re.M).group(1)
-        cls.build_id = re.search(r"Build ID: (\w+)", subprocess.run(
-            ["readelf", "-n", cls.program], capture_output=True, text=True,
-            check=True).stdout).group(1)
+        cls.linker = re.search(r"^exec '(.*)' --library-path", text,
+                               re.M).group(1)
 
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -321,16 +320,14 @@ class Plugin(unittest.TestCase):
         self.assertEqual((done.returncode, done.stdout, done.stderr),
                          (status, stdout, stderr))
 
-    def not_loaded(self, program, *words):
-        """One sentence, and QEMU goes on without the type."""
-        done = self.run_with(program, "-device", "help",
-                             LD_LIBRARY_PATH=self.libraries)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("bochs-display", done.stdout)
-        self.assertNotIn("vfio-optimus", done.stdout)
-        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
-        for word in ("vfio-optimus: not loaded: ", *words):
-            self.assertIn(word, done.stderr)
+    def emulator(self, program, *args, **environment):
+        return self.run_with(self.linker, "--library-path", self.libraries,
+                             program, *args, **environment)
+
+    def loaded(self, program):
+        done = self.emulator(program, "-device", "help")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn('name "vfio-optimus", bus PCI', done.stdout)
 
     def copy_of_qemu(self, change=lambda image: image):
         copy = os.path.join(self.folder, "qemu-system-x86_64")
@@ -384,47 +381,20 @@ class Plugin(unittest.TestCase):
         self.harmless([*user, program, "-u"], 0, f"{os.getuid()}\n")
 
     def test_other_build(self):
-        """The same version, built differently."""
-        build_id = bytes.fromhex(self.build_id)
-
-        def change(image):
-            self.assertEqual(image.count(build_id), 1)
-            return image.replace(build_id, build_id[::-1])
-
-        self.not_loaded(self.copy_of_qemu(change), "it was built for QEMU",
-                        self.build_id, build_id[::-1].hex(),
-                        "scripts/build-plugin")
-
-    def test_broken_notes(self):
-        """Notes whose sizes lead out of them."""
-        note = struct.pack("<III", 4, 20, 3) + b"GNU\0"
-
-        def change(*sizes):
-            def patch(image):
-                self.assertEqual(image.count(note), 1)
-                return image.replace(note, struct.pack("<III", *sizes) +
-                                     b"GNU\0")
-            return patch
-
-        for sizes in ((0, 0, 3), (4, 0, 3), (4, 0xffffffff, 3),
-                      (0xffffffff, 20, 3), (0xfffffffc, 0xfffffffc, 3),
-                      (4, 64, 3), (4, 63, 3)):
-            self.not_loaded(self.copy_of_qemu(change(*sizes)))
-
-    def test_no_build_id(self):
-        copy = self.copy_of_qemu()
-        subprocess.run(["objcopy", "--remove-section=.note.gnu.build-id", copy],
-                       check=True)
-        self.not_loaded(copy, "this QEMU has no build-id", self.build_id)
+        """An upgrade changes nothing: another build is as good."""
+        build_id = re.search(r"Build ID: (\w+)", subprocess.run(
+            ["readelf", "-n", self.program], capture_output=True, text=True,
+            check=True).stdout).group(1)
+        build_id = bytes.fromhex(build_id)
+        copy = self.copy_of_qemu(
+            lambda image: image.replace(build_id, build_id[::-1]))
+        self.loaded(copy)
 
     def test_stripped(self):
         """Of all that strip takes, the plugin needs nothing."""
         copy = self.copy_of_qemu()
         subprocess.run(["strip", "--strip-all", copy], check=True)
-        done = self.run_with(copy, "-device", "help",
-                             LD_LIBRARY_PATH=self.libraries)
-        self.assertIn('name "vfio-optimus"', done.stdout)
-        self.assertEqual(done.stderr, "")
+        self.loaded(copy)
 
     def test_other_emulator(self):
         """Of the same package, for another target."""
@@ -433,12 +403,11 @@ class Plugin(unittest.TestCase):
         others = [path for path in (folder + "/../libexec/qemu-system-i386",
                                     folder + "/qemu-system-i386")
                   if os.path.exists(path)]
-        self.not_loaded(others[0], "it was built for QEMU", self.build_id)
+        self.loaded(others[0])
 
     def test_no_device_file(self):
         copy = shutil.copy(self.preload, self.folder)
-        done = self.run_with(self.program, "-device", "help", LD_PRELOAD=copy,
-                             LD_LIBRARY_PATH=self.libraries)
+        done = self.emulator(self.program, "-device", "help", LD_PRELOAD=copy)
         self.assertEqual(done.returncode, 0)
         self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
         self.assertIn("vfio-optimus: not loaded: ", done.stderr)
@@ -452,9 +421,8 @@ class Plugin(unittest.TestCase):
         for second in (self.preload, copy,
                        os.path.join(PLUGIN, "test-optimus-preload.so")):
             for order in ([self.preload, second], [second, self.preload]):
-                done = self.run_with(
-                    self.program, "-device", "help",
-                    LD_PRELOAD=":".join(order), LD_LIBRARY_PATH=self.libraries)
+                done = self.emulator(self.program, "-device", "help",
+                                     LD_PRELOAD=":".join(order))
                 self.assertEqual(done.stdout.count('name "vfio-optimus"'), 1)
                 self.assertEqual((done.returncode, done.stderr), (0, ""))
 

@@ -82,7 +82,9 @@ static size_t find_build_aml(const char *type_name)
     size_t found = 0;
     uintptr_t *words;
 
-    klass = klass ? object_class_dynamic_cast(klass, TYPE_ACPI_DEV_AML_IF) : NULL;
+    if (klass) {
+        klass = object_class_dynamic_cast(klass, TYPE_ACPI_DEV_AML_IF);
+    }
     if (!klass) {
         return 0;
     }

@@ -1,5 +1,5 @@
 /*
- * The plugin's two parts: the device, and what finds out about the QEMU it is in
+ * The plugin's two parts: the device, and what finds out about its QEMU
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -2,8 +2,8 @@
  * Load the device into a QEMU
  *
  * To be set as LD_PRELOAD, which everything that QEMU starts inherits: this
- * needs no symbol but the C library's, and does nothing in a program that is not
- * a QEMU system emulator.
+ * needs no symbol but the C library's, and does nothing in a program that is no
+ * QEMU system emulator.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

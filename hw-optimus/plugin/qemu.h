@@ -60,7 +60,7 @@ typedef struct X86MachineState X86MachineState;
 #define pow2floor(value) (UINT64_C(1) << (63 - __builtin_clzll(value)))
 #endif
 
-/* qemu/osdep.h: as open(2); "/dev/fdset/N" is a descriptor that QEMU was given */
+/* As open(2); "/dev/fdset/N" is a descriptor that QEMU was given */
 int qemu_open(const char *name, int flags, Error **errp);
 int qemu_close(int fd);
 

@@ -442,7 +442,7 @@ static void check_at_reset(void *opaque)
     exit(1);
 }
 
-/* Just before the guest's first instruction: after all that a reset has done. */
+/* Just before the guest's first instruction, after all that a reset does */
 static void check_at_start(void *opaque, bool running, RunState state)
 {
     (void)state;
@@ -533,7 +533,8 @@ static void vfio_optimus_unrealize(DeviceState *dev)
 static void get_number(Object *obj, Visitor *v, const char *name, void *opaque,
                        Error **errp)
 {
-    uint32_t *value = (void *)((char *)get_optimus(obj) + GPOINTER_TO_SIZE(opaque));
+    char *s = (char *)get_optimus(obj);
+    uint32_t *value = (uint32_t *)(s + GPOINTER_TO_SIZE(opaque));
 
     visit_type_uint32(v, name, value, errp);
 }

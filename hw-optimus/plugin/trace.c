@@ -10,7 +10,7 @@
 static uint16_t on[4];
 
 #define EVENT(event, text) \
-    [event] = { .vcpu_id = TRACE_VCPU_EVENT_NONE, .name = text, \
+    [event] = { .vcpu_id = TRACE_VCPU_EVENT_NONE, .name = (text), \
                 .sstate = true, .dstate = &on[event] }
 
 static TraceEvent events[] = {

@@ -8,10 +8,6 @@ BUILD=$TOP/build
 # shellcheck disable=SC2034 # for the scripts that source this
 PLUGIN=$BUILD/plugin
 LIBDIR=lib/x86_64-linux-gnu
-# The name of the Ubuntu that this machine runs, or that its system is made from
-UBUNTU=$(sed -n 's/^UBUNTU_CODENAME="\?\([a-z]*\).*/\1/p' /etc/os-release \
-    2>/dev/null || true)
-
 # Without this, bash goes on after a ^C if the program that it waits for has
 # ended by itself just then.
 trap 'exit 130' INT
@@ -211,7 +207,7 @@ need_build_tools() {
         "install gcc glib2-devel meson ninja pkgconf"
 }
 
-# Debian's archive (on Ubuntu: its own) with a state of our own below build/apt:
+# Debian's archive with a state of our own below build/apt:
 # suites that the machine does not use, nothing installed, every file checked by
 # apt against the signed index.  Once it is unpacked below build/, it is trusted
 # as the scripts beside it are.
@@ -236,7 +232,7 @@ apt_private() {
 # The mirror that this machine already uses for the main archive (or for its
 # security updates, with "security").
 apt_mirror() {
-    local uri suites=${UBUNTU:-bookworm|trixie|forky|sid|stable|testing|unstable}
+    local uri suites='bookworm|trixie|forky|sid|stable|testing|unstable'
     # without the indices, which an image of a machine may lack
     uri=$(apt-get update --print-uris |
         sed -n "s|^'\(.*/\)dists/\(.*\)/InRelease'.*|\2 \1|p" | sort -u |
@@ -246,7 +242,8 @@ apt_mirror() {
                 exit
             }')
     [ -n "$uri" ] || die "apt on this machine knows no${1:+ $1} archive of" \
-        "${UBUNTU:-Debian}: add one to /etc/apt/sources.list.d"
+        "Debian, which this needs: run it on Debian, or add one to" \
+        "/etc/apt/sources.list.d"
     printf '%s\n' "$uri"
 }
 
@@ -255,10 +252,10 @@ apt_mirror() {
 apt_lists() {
     local main security
     [ -z "$(find "$APT/complete" -mmin -720 2>/dev/null)" ] || return 0
-    [ -n "$UBUNTU" ] || need_packages debian-archive-keyring
     main=$(apt_mirror)
     security=$(apt_mirror security)
-    step "${UBUNTU:-Debian}'s package indices" apt_lists_anew
+    need_packages debian-archive-keyring
+    step "Debian's package indices" apt_lists_anew
 }
 
 apt_lists_anew() {
@@ -276,15 +273,6 @@ apt_lists_anew() {
 apt_sources() {
     local main=$1 security=$2 kind
     local key=/usr/share/keyrings/debian-archive-keyring.gpg
-    if [ -n "$UBUNTU" ]; then
-        key=/usr/share/keyrings/ubuntu-archive-keyring.gpg
-        cat <<-EOF
-		deb-src [signed-by=$key] $main $UBUNTU main universe
-		deb-src [signed-by=$key] $main $UBUNTU-updates main universe
-		deb-src [signed-by=$key] $security $UBUNTU-security main universe
-		EOF
-        return
-    fi
     # Of sid little is taken, and a mirror that is behind has that too.
     for kind in deb deb-src; do
         cat <<-EOF
@@ -307,7 +295,6 @@ apt_sources() {
 # checksums.
 unpack_packages() {
     ! unpacked "$@" || return 0
-    [ -z "$UBUNTU" ] || die "this needs packages of Debian's: run it on Debian"
     apt_lists
     step "packages from $2: ${*:3}" unpack_packages_into "$@"
     tell_unpacked "$1"
@@ -507,7 +494,7 @@ base_source() {
     source_dir=${BUILD:?}/qemu/base-$base
     [ ! -e "$source_dir/fetched" ] || return 0
     apt_lists
-    for version in $(source_versions | grep ":$base[+.]" | tac); do
+    for version in $(source_versions | grep ":${base}[+.]" | tac); do
         attempt "source of QEMU $version" base_source_into "$version" \
             "$source_dir"
         if [ $STATUS = 0 ]; then

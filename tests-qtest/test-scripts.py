@@ -308,7 +308,7 @@ class Network(Case):
             env=dict(os.environ, APT_CONFIG=str(empty)),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.assertEqual(process.returncode, 1)
-        self.assertIn("add one to /etc/apt", process.stdout.splitlines()[-1])
+        self.assertIn("or add one to /etc/apt", process.stdout.splitlines()[-1])
 
 
 def add_fault(fault, wanted, what):

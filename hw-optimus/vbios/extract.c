@@ -170,7 +170,7 @@ static bool search_all(Extract *x, const InputFile *file)
     }
     good = search_unpacked(x, unpacked);
     end_progress();
-    remove_unpacked(unpacked);
+    remove_tree(unpacked);
     return good;
 }
 

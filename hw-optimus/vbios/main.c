@@ -19,6 +19,7 @@ static const struct {
     { "trim", trim_main },
     { "extract", extract_main },
     { "dump", dump_main },
+    { "ssdt", ssdt_main },
 };
 
 static void say_wrong(const char *format, va_list args)
@@ -56,6 +57,7 @@ int print_help(void)
 "       " PROGRAM " trim IN OUT [--force] [--fix-checksum]\n"
 "       " PROGRAM " extract FIRMWARE -o DIR [--device VENDOR:DEVICE | --host BDF]\n"
 "       " PROGRAM " dump --host BDF -o FILE [--force]\n"
+"       " PROGRAM " ssdt VBIOS -o DIR (--at PLACE | --for FILE)\n"
 "\n"
 "Get, read and mend the video BIOS that -device vfio-optimus,romfile=FILE needs.\n"
 "\n"
@@ -65,11 +67,16 @@ int print_help(void)
 "         into a file of its own in DIR\n"
 "dump     get the video BIOS of a card of this machine, as root: from its ACPI\n"
 "         method _ROM (module acpi_call), nouveau, or its ROM BAR\n"
+"ssdt     for a QEMU that takes no plugin: write ACPI tables that give the card\n"
+"         its _ROM into the new directory DIR, and say how QEMU gets them\n"
 "\n"
 "  --json                  print facts for programs\n"
 "  --host BDF              a card of this machine, such as 01:00.0\n"
 "  --device VENDOR:DEVICE  a card by its IDs, such as 10de:139b\n"
 "  --fix-checksum          set the last byte of x86 images to what it should be\n"
+"  --at PLACE              where the card is in the guest, as 01.0, or 1c.0/00.0\n"
+"                          behind a root port at 1c.0\n"
+"  --for FILE              the guest: its libvirt XML or Proxmox configuration\n"
 "  --force                 overwrite an existing file\n"
 "  --help                  this text\n"
 "\n"
@@ -80,7 +87,7 @@ int print_help(void)
 static int run(int argc, char **argv)
 {
     if (argc < 2) {
-        return wrong_usage("what to do? (info, trim, extract or dump)");
+        return wrong_usage("what to do? (info, trim, extract, dump or ssdt)");
     }
     if (g_str_equal(argv[1], "--help") || g_str_equal(argv[1], "-h")) {
         return print_help();

@@ -47,7 +47,7 @@ static bool parse_bdf(const char *text, char **full)
     return true;
 }
 
-static bool read_id(const char *dir, const char *file, uint16_t *id)
+bool read_pci_id(const char *dir, const char *file, uint16_t *id)
 {
     g_autofree char *path = g_build_filename(dir, file, NULL);
     g_autofree char *text = NULL;
@@ -71,8 +71,8 @@ char *find_card(const char *bdf, PCIName *name, bool *usage)
         return NULL;
     }
     dir = g_build_filename("/sys/bus/pci/devices", full, NULL);
-    if (!read_id(dir, "vendor", &name->vendor) ||
-        !read_id(dir, "device", &name->device)) {
+    if (!read_pci_id(dir, "vendor", &name->vendor) ||
+        !read_pci_id(dir, "device", &name->device)) {
         complain("this machine has no card at %s: see the output of lspci",
                  full);
         return NULL;

@@ -6,17 +6,10 @@
 
 #include "vbios.h"
 #include <errno.h>
-#include <fcntl.h>
-#include <ftw.h>
-#include <signal.h>
 #include <stdio.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #define TOOL        "UEFIExtract"
 #define COPY_NAME   "firmware"
-#define WAIT_PERIOD (G_USEC_PER_SEC / 20)
 
 /* In the header of a firmware volume. */
 #define FV_SIGNATURE 0x28
@@ -63,53 +56,13 @@ bool is_uefi(const InputFile *file)
     return false;
 }
 
-/* It says much on stdout, and nothing that helps here on stderr. */
-static void be_quiet(gpointer unused)
-{
-    int null = open("/dev/null", O_WRONLY);
-
-    dup2(null, STDOUT_FILENO);
-    dup2(null, STDERR_FILENO);
-}
-
-/* Run it until it ends or a signal comes. */
-static bool run_tool(const char *dir, char **why)
-{
-    char *argv[] = { (char *)TOOL, (char *)COPY_NAME, (char *)"dump", NULL };
-    g_autoptr(GError) error = NULL;
-    GPid pid;
-    int status;
-
-    if (!g_spawn_async(dir, argv, NULL,
-                       G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD,
-                       be_quiet, NULL, &pid, &error)) {
-        *why = g_strdup(error->message);
-        return false;
-    }
-    while (!waitpid(pid, &status, WNOHANG)) {
-        show_progress("unpacking with " TOOL, 0, 0);
-        if (is_interrupted()) {
-            kill(pid, SIGKILL);
-            waitpid(pid, &status, 0);
-            return false;
-        }
-        g_usleep(WAIT_PERIOD);
-    }
-    end_progress();
-    if (WIFEXITED(status) && !WEXITSTATUS(status)) {
-        return true;
-    }
-    *why = WIFEXITED(status) ?
-        g_strdup_printf("it ended with exit code %d", WEXITSTATUS(status)) :
-        g_strdup_printf("it crashed with signal %d", WTERMSIG(status));
-    return false;
-}
-
 char *unpack_uefi(const InputFile *file, const char *dir)
 {
     g_autofree char *tool = g_find_program_in_path(TOOL);
     g_autofree char *work = g_build_filename(dir, ".unpacked.XXXXXX", NULL);
     g_autofree char *copy = NULL, *why = NULL;
+    char *argv[] = { (char *)TOOL, (char *)COPY_NAME, (char *)"dump", NULL };
+    bool unpacked;
 
     if (!tool) {
         complain("'%s' is UEFI firmware, and its compressed parts were not "
@@ -124,31 +77,19 @@ char *unpack_uefi(const InputFile *file, const char *dir)
     /* It writes beside its input, and follows links to find out where. */
     copy = g_build_filename(work, COPY_NAME, NULL);
     if (!write_output(copy, false, file->data, file->size)) {
-        remove_unpacked(g_steal_pointer(&work));
+        remove_tree(g_steal_pointer(&work));
         return NULL;
     }
-    if (!run_tool(work, &why)) {
+    unpacked = run_tool(work, argv, "unpacking with " TOOL, &why);
+    end_progress();
+    if (!unpacked) {
         if (!is_interrupted()) {
             complain("the compressed parts of '%s' were not searched: %s "
                      "cannot unpack them: %s", file->path, tool, why);
         }
-        remove_unpacked(g_steal_pointer(&work));
+        remove_tree(g_steal_pointer(&work));
         return NULL;
     }
     remove(copy);
     return g_steal_pointer(&work);
-}
-
-static int remove_one(const char *path, const struct stat *st, int type,
-                      struct FTW *where)
-{
-    return remove(path);
-}
-
-void remove_unpacked(char *dir)
-{
-    if (nftw(dir, remove_one, 32, FTW_DEPTH | FTW_PHYS)) {
-        complain("'%s' cannot be removed: %s", dir, g_strerror(errno));
-    }
-    g_free(dir);
 }

@@ -21,6 +21,7 @@ int info_main(int argc, char **argv);
 int trim_main(int argc, char **argv);
 int extract_main(int argc, char **argv);
 int dump_main(int argc, char **argv);
+int ssdt_main(int argc, char **argv);
 
 /* main.c */
 
@@ -95,6 +96,9 @@ bool parse_pci_name(const char *text, PCIName *name);
  */
 char *find_card(const char *bdf, PCIName *name, bool *usage);
 
+/* One of the IDs in the card's sysfs directory; false if there is none. */
+bool read_pci_id(const char *dir, const char *file, uint16_t *id);
+
 /* chain.c */
 
 typedef struct Chain {
@@ -150,9 +154,59 @@ bool is_uefi(const InputFile *file);
 
 /*
  * Unpack the compressed parts of @file below @dir with UEFIExtract.  Returns
- * the directory to search, for remove_unpacked(), or NULL after saying why.
+ * the directory to search, for remove_tree(), or NULL after saying why.
  */
 char *unpack_uefi(const InputFile *file, const char *dir);
-void remove_unpacked(char *dir);
+
+/* guest.c */
+
+/* A card that is assigned to a guest. */
+typedef struct GuestCard {
+    char *place;                /* in the guest: "1c.0/00.0" */
+    char *host;                 /* "0000:01:00.0", or NULL if unknown */
+    char *name;                 /* libvirt's alias, or Proxmox' hostpciN */
+    char *options;              /* the value of hostpciN */
+} GuestCard;
+
+typedef struct Guest {
+    const char *path;
+    bool is_libvirt;            /* else it is Proxmox' */
+    GPtrArray *cards;           /* of GuestCard */
+    char *args;                 /* those that Proxmox adds, or NULL */
+} Guest;
+
+/* "1c.0/00.0" as an ACPI path, to be freed, or NULL if it is no place. */
+char *place_to_acpi(const char *place);
+
+/*
+ * The cards in libvirt's XML or Proxmox' configuration of a guest, at least
+ * one.  Complains and returns NULL on failure.
+ */
+Guest *read_guest(const char *path);
+void free_guest(Guest *guest);
+
+/* ssdt-asl.c */
+
+/* The number of tables that a ROM of @size bytes is in. */
+unsigned int rom_tables(size_t size);
+
+/* The source of the table with part @number of the ROM, for the node @scope. */
+char *rom_table_asl(const InputFile *rom, const char *scope,
+                    unsigned int number);
+
+/* The source of the table with the method for a ROM of @size bytes. */
+char *method_table_asl(unsigned int size, const char *scope);
+
+/* run.c */
+
+/*
+ * Run the program @argv[0] of PATH in @dir until it ends or a signal comes.
+ * @work names it while it takes long.  Returns whether it ended well; if not,
+ * sets *@why, unless a signal came.
+ */
+bool run_tool(const char *dir, char **argv, const char *work, char **why);
+
+/* Remove @dir with all that is in it, and free the name. */
+void remove_tree(char *dir);
 
 #endif

@@ -1,0 +1,425 @@
+/*
+ * optimus-vbios ssdt: _ROM as ACPI tables, for a QEMU that takes no plugin
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "vbios.h"
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define COMPILER "iasl"
+#define PCI_SYSFS "/sys/bus/pci/devices"
+
+/* QEMU aborts when all ACPI tables together have more than 2 MiB. */
+#define ROM_MAX  0x100000u
+
+typedef struct Ssdt {
+    InputFile rom;
+    Chain chain;
+    char *out;                  /* absolute */
+    const char *place;
+    char *scope;                /* the ACPI path of @place */
+    Guest *guest;               /* or NULL */
+    const GuestCard *card;      /* of @guest */
+    GPtrArray *tables;          /* their file names */
+} Ssdt;
+
+/* The host's card */
+
+static bool is_card(const Ssdt *s, const char *host)
+{
+    g_autofree char *dir = g_build_filename(PCI_SYSFS, host, NULL);
+    PCIName name;
+
+    return read_pci_id(dir, "vendor", &name.vendor) &&
+           read_pci_id(dir, "device", &name.device) &&
+           chain_is_for(&s->chain, s->rom.data, name);
+}
+
+/* The only card of this machine that the VBIOS is for, to be freed, or NULL */
+static char *find_host(const Ssdt *s)
+{
+    g_autoptr(GDir) listing = g_dir_open(PCI_SYSFS, 0, NULL);
+    g_autofree char *found = NULL;
+    const char *name;
+
+    while (listing && (name = g_dir_read_name(listing))) {
+        if (is_card(s, name)) {
+            if (found) {
+                return NULL;
+            }
+            found = g_strdup(name);
+        }
+    }
+    return g_steal_pointer(&found);
+}
+
+/* Of the guest's cards the one that the VBIOS is for */
+static bool choose_card(Ssdt *s)
+{
+    g_autoptr(GString) all = g_string_new(NULL);
+    unsigned int found = 0;
+
+    for (unsigned int i = 0; i < s->guest->cards->len; i++) {
+        const GuestCard *card = g_ptr_array_index(s->guest->cards, i);
+
+        g_string_append_printf(all, "%s%s at %s", i ? ", " : "",
+                               card->host ?: card->name, card->place);
+        if (s->guest->cards->len == 1 ||
+            (card->host && is_card(s, card->host))) {
+            s->card = card;
+            found++;
+        }
+    }
+    if (found != 1) {
+        complain("'%s' has several devices of the host (%s), and which one "
+                 "'%s' is for cannot be told here: name its place with --at",
+                 s->guest->path, all->str, s->rom.path);
+        return false;
+    }
+    s->place = s->card->place;
+    s->scope = place_to_acpi(s->place);
+    return true;
+}
+
+/* Writing */
+
+/*
+ * Compile @asl into @name.aml in @dir.  Whoever runs the guest is to read it,
+ * whatever the umask is.
+ */
+static bool compile(Ssdt *s, const char *dir, const char *name, const char *asl)
+{
+    g_autofree char *source = g_build_filename(dir, "source.asl", NULL);
+    g_autofree char *aml = g_strconcat(name, ".aml", NULL);
+    g_autofree char *path = g_build_filename(dir, aml, NULL);
+    g_autofree char *why = NULL;
+    char *argv[] = { (char *)COMPILER, (char *)"-p", (char *)name,
+                     (char *)"source.asl", NULL };
+
+    if (!write_output(source, true, (const uint8_t *)asl, strlen(asl))) {
+        return false;
+    }
+    if (!run_tool(dir, argv, "compiling with " COMPILER, &why)) {
+        if (!is_interrupted()) {
+            complain("'%s' cannot be compiled by " COMPILER ": %s", aml, why);
+        }
+        return false;
+    }
+    if (chmod(path, 0644)) {
+        complain("'%s' cannot be written: %s", path, g_strerror(errno));
+        return false;
+    }
+    remove(source);
+    g_ptr_array_add(s->tables, g_steal_pointer(&aml));
+    return true;
+}
+
+static bool compile_all(Ssdt *s, const char *dir)
+{
+    g_autofree char *method = method_table_asl(s->rom.size, s->scope);
+
+    for (unsigned int i = 0; i < rom_tables(s->rom.size); i++) {
+        g_autofree char *asl = rom_table_asl(&s->rom, s->scope, i);
+        g_autofree char *name = g_strdup_printf("rom-%02u", i);
+
+        if (!compile(s, dir, name, asl)) {
+            return false;
+        }
+    }
+    return compile(s, dir, "rom-method", method);
+}
+
+/* Whether the tables in @dir are all that is in s->out. */
+static bool is_there_already(const Ssdt *s, const char *dir)
+{
+    g_autoptr(GDir) listing = g_dir_open(s->out, 0, NULL);
+    unsigned int files = 0;
+
+    while (listing && g_dir_read_name(listing)) {
+        files++;
+    }
+    for (unsigned int i = 0; i < s->tables->len; i++) {
+        const char *name = g_ptr_array_index(s->tables, i);
+        g_autoptr(GByteArray) old = read_file(s->out, name);
+        g_autoptr(GByteArray) new = read_file(dir, name);
+
+        if (!old || !new || old->len != new->len ||
+            memcmp(old->data, new->data, new->len)) {
+            return false;
+        }
+    }
+    return files == s->tables->len;
+}
+
+/* All tables are there, or none. */
+static bool write_tables(Ssdt *s)
+{
+    char *dir = g_strconcat(s->out, ".XXXXXX", NULL);
+    bool written;
+
+    if (!g_mkdtemp_full(dir, 0755)) {
+        complain("'%s' cannot be written: %s", s->out, g_strerror(errno));
+        g_free(dir);
+        return false;
+    }
+    written = compile_all(s, dir);
+    end_progress();
+    if (written && !chmod(dir, 0755) && !rename(dir, s->out)) {
+        g_free(dir);
+        return true;
+    }
+    if (written && errno != ENOTEMPTY && errno != EEXIST) {
+        complain("'%s' cannot be written: %s", s->out, g_strerror(errno));
+        written = false;
+    } else if (written && !is_there_already(s, dir)) {
+        complain("'%s' has other files in it than these tables, perhaps those "
+                 "of another ROM or place: remove it, or name another "
+                 "directory", s->out);
+        written = false;
+    }
+    remove_tree(dir);
+    return written;
+}
+
+/* What to do with them */
+
+typedef struct SubsystemIDs {
+    bool known;
+    uint16_t vendor, device;
+} SubsystemIDs;
+
+/* What the host's kernel read when it booted; 0 and 0xffff are no IDs. */
+static SubsystemIDs read_ids(const Ssdt *s)
+{
+    g_autofree char *found = s->card ? g_strdup(s->card->host) : find_host(s);
+    g_autofree char *dir = g_build_filename(PCI_SYSFS, found ?: "none", NULL);
+    SubsystemIDs ids;
+
+    ids.known = read_pci_id(dir, "subsystem_vendor", &ids.vendor) &&
+                read_pci_id(dir, "subsystem_device", &ids.device) &&
+                ids.vendor && ids.vendor != 0xffff &&
+                ids.device && ids.device != 0xffff;
+    return ids;
+}
+
+/* "-acpitable file=... -acpitable file=..." */
+static char *acpitables(const Ssdt *s)
+{
+    GString *text = g_string_new(NULL);
+
+    for (unsigned int i = 0; i < s->tables->len; i++) {
+        g_string_append_printf(text, "%s-acpitable file=%s/%s", i ? " " : "",
+                               s->out,
+                               (char *)g_ptr_array_index(s->tables, i));
+    }
+    return g_string_free(text, false);
+}
+
+static void print_qemu(const Ssdt *s, SubsystemIDs ids)
+{
+    g_autofree char *args = acpitables(s);
+
+    printf("\nQEMU: add\n\n    %s\n", args);
+    if (ids.known) {
+        printf("\nand to the card's -device vfio-pci\n\n    "
+               ",x-pci-sub-vendor-id=0x%04x,x-pci-sub-device-id=0x%04x\n",
+               ids.vendor, ids.device);
+    }
+}
+
+static void print_libvirt(const Ssdt *s, SubsystemIDs ids)
+{
+    printf("\nlibvirt: with xmlns:qemu='http://libvirt.org/schemas/domain/qemu/"
+           "1.0' in <domain>, add to it\n\n"
+           "    <qemu:commandline>\n");
+    for (unsigned int i = 0; i < s->tables->len; i++) {
+        printf("      <qemu:arg value='-acpitable'/>\n"
+               "      <qemu:arg value='file=%s/%s'/>\n", s->out,
+               (char *)g_ptr_array_index(s->tables, i));
+    }
+    printf("    </qemu:commandline>\n");
+    if (ids.known) {
+        printf("    <qemu:override>\n"
+               "      <qemu:device alias='%s'>\n"
+               "        <qemu:frontend>\n"
+               "          <qemu:property name='x-pci-sub-vendor-id' "
+               "type='unsigned' value='%u'/>\n"
+               "          <qemu:property name='x-pci-sub-device-id' "
+               "type='unsigned' value='%u'/>\n"
+               "        </qemu:frontend>\n"
+               "      </qemu:device>\n"
+               "    </qemu:override>\n",
+               s->card ? s->card->name : "hostdev0", ids.vendor, ids.device);
+    }
+}
+
+/* The number of the guest, from "/etc/pve/qemu-server/100.conf" */
+static char *vm_id(const Ssdt *s)
+{
+    g_autofree char *name = g_path_get_basename(s->guest ? s->guest->path : "");
+
+    name[strspn(name, "0123456789")] = 0;
+    return *name ? g_steal_pointer(&name) : g_strdup("VMID");
+}
+
+static void print_proxmox(const Ssdt *s, SubsystemIDs ids)
+{
+    g_autofree char *tables = acpitables(s);
+    g_autofree char *vm = vm_id(s);
+    const char *old = s->guest && s->guest->args ? s->guest->args : "";
+    g_autofree char *args = g_strdup_printf("%s%s%s", old, *old ? " " : "",
+                                            tables);
+    g_autofree char *quoted = g_shell_quote(args);
+
+    printf("\nProxmox: on the host%s\n\n    qm set %s --args %s\n",
+           s->guest ? "" : ", with the arguments that the guest has already, if "
+           "any,", vm, quoted);
+    if (ids.known) {
+        printf("    qm set %s --%s %s,sub-vendor-id=0x%04x,"
+               "sub-device-id=0x%04x\n", vm,
+               s->card ? s->card->name : "hostpciN",
+               s->card ? s->card->options : "...", ids.vendor, ids.device);
+    }
+}
+
+static void print_arguments(const Ssdt *s)
+{
+    SubsystemIDs ids = read_ids(s);
+
+    printf("'%s' has the tables that give the device at %s in the guest, "
+           "%s, a _ROM of %zu bytes\n", s->out, s->place, s->scope,
+           s->rom.size);
+    if (!s->guest) {
+        print_qemu(s, ids);
+    }
+    if (!s->guest || s->guest->is_libvirt) {
+        print_libvirt(s, ids);
+    }
+    if (!s->guest || !s->guest->is_libvirt) {
+        print_proxmox(s, ids);
+    }
+    if (!ids.known) {
+        printf("\nThe card's subsystem IDs are not known here.  If the guest "
+               "shows 0000 or 1af4:1100\nfor them, set x-pci-sub-vendor-id and "
+               "x-pci-sub-device-id of its vfio-pci.\n");
+    }
+}
+
+/* The command */
+
+/* QEMU, shells, XML and Proxmox each take other characters for theirs. */
+static bool is_plain(const char *path)
+{
+    for (; *path; path++) {
+        if (!g_ascii_isalnum(*path) && !strchr("/._-+@", *path)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check(Ssdt *s)
+{
+    g_autofree char *compiler = g_find_program_in_path(COMPILER);
+    g_autofree char *why = NULL;
+
+    if (!is_plain(s->out)) {
+        complain("'%s' would have to be quoted in arguments: name a directory "
+                 "of letters, digits and ._-+@ only", s->out);
+        return false;
+    }
+    if (s->rom.size > ROM_MAX) {
+        complain("'%s' has %zu bytes, and the ACPI tables of QEMU have room for "
+                 "%u: see with optimus-vbios info what it is", s->rom.path,
+                 s->rom.size, ROM_MAX);
+        return false;
+    }
+    if (!chain_at(s->rom.data, s->rom.size, 0, &s->chain, &why)) {
+        complain("'%s' is no video BIOS: %s; see optimus-vbios info",
+                 s->rom.path, why);
+        return false;
+    }
+    if (!compiler) {
+        complain("there is no " COMPILER " here, which compiles the tables: "
+                 "install acpica-tools (Arch and openSUSE: acpica)");
+        return false;
+    }
+    return true;
+}
+
+static bool make(Ssdt *s)
+{
+    if (!check(s) || (s->guest && !choose_card(s)) || !write_tables(s)) {
+        return false;
+    }
+    print_arguments(s);
+    return true;
+}
+
+int ssdt_main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "at", required_argument, NULL, 'a' },
+        { "for", required_argument, NULL, 'f' },
+        { "help", no_argument, NULL, 'h' },
+        { }
+    };
+    const char *out = NULL, *file = NULL;
+    Ssdt s = { };
+    bool good = false;
+    int c;
+
+    while ((c = getopt_long(argc, argv, "ho:", options, NULL)) >= 0) {
+        switch (c) {
+        case 'o':
+            out = optarg;
+            break;
+        case 'a':
+            s.place = optarg;
+            break;
+        case 'f':
+            file = optarg;
+            break;
+        case 'h':
+            return print_help();
+        default:
+            return wrong_usage("ssdt: the command line is wrong");
+        }
+    }
+    if (argc - optind != 1 || !out || !s.place == !file) {
+        return wrong_usage("ssdt takes one VBIOS, -o DIR, and either --at PLACE "
+                           "or --for FILE");
+    }
+    if (s.place) {
+        s.scope = place_to_acpi(s.place);
+        if (!s.scope) {
+            return wrong_usage("'%s' is no place in a guest: give slot and "
+                               "function as QEMU's addr= does, 01.0, or 1c.0/"
+                               "00.0 behind a bridge at 1c.0", s.place);
+        }
+    }
+    if (!map_input(&s.rom, argv[optind])) {
+        return EXIT_BAD;
+    }
+    if (file) {
+        s.guest = read_guest(file);
+    }
+    s.out = g_canonicalize_filename(out, NULL);
+    s.tables = g_ptr_array_new_with_free_func(g_free);
+    catch_signals();
+    good = (s.guest || !file) && make(&s);
+    if (s.chain.images) {
+        chain_free(&s.chain);
+    }
+    g_ptr_array_unref(s.tables);
+    free_guest(s.guest);
+    g_free(s.scope);
+    g_free(s.out);
+    unmap_input(&s.rom);
+    return good ? EXIT_GOOD : EXIT_BAD;
+}

@@ -9,7 +9,7 @@ _optimus_vbios()
 
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "info trim extract dump --help" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "info trim extract dump ssdt --help" -- "$cur")
         return
     fi
     # The colons of an address separate words.
@@ -22,13 +22,13 @@ _optimus_vbios()
     fi
     case $prev in
     -o)
-        if [ "${COMP_WORDS[1]}" = extract ]; then
+        if [[ ${COMP_WORDS[1]} == @(extract|ssdt) ]]; then
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")
             return
         fi
         ;;
-    --device)
+    --device|--at)
         return
         ;;
     esac
@@ -38,6 +38,7 @@ _optimus_vbios()
         trim) options="--force --fix-checksum" ;;
         extract) options="-o --device --host" ;;
         dump) options="--host -o --force" ;;
+        ssdt) options="-o --at --for" ;;
         esac
         mapfile -t COMPREPLY < <(compgen -W "$options --help" -- "$cur")
         return

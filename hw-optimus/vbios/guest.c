@@ -226,7 +226,7 @@ static char *host_name(Address host)
                            host.slot, host.function);
 }
 
-static void add_hostdevs(Guest *guest, const Domain *domain)
+static bool add_hostdevs(Guest *guest, const Domain *domain)
 {
     for (unsigned int i = 0; i < domain->hostdevs->len; i++) {
         Device *device = &g_array_index(domain->hostdevs, Device, i);
@@ -234,14 +234,20 @@ static void add_hostdevs(Guest *guest, const Domain *domain)
         const char *why = NULL;
         char *place = domain_place(domain, device->guest, &why);
 
-        if (place) {
-            add_card(guest, place, g_steal_pointer(&host), device->alias, NULL);
-        } else {
+        if (!place) {
             complain("'%s': the device %s of the host %s", guest->path, host,
                      why);
-            g_free(device->alias);
+            return false;
         }
+        add_card(guest, place, g_steal_pointer(&host),
+                 g_strdup(device->alias), NULL);
     }
+    return true;
+}
+
+static void free_hostdev(gpointer data)
+{
+    g_free(((Device *)data)->alias);
 }
 
 static bool read_domain(Guest *guest, const char *text)
@@ -257,11 +263,13 @@ static bool read_domain(Guest *guest, const char *text)
     GMarkupParseContext *context = g_markup_parse_context_new(&parser, 0,
                                                               &domain, NULL);
     g_autoptr(GError) error = NULL;
-    bool good = g_markup_parse_context_parse(context, text, -1, &error) &&
-                g_markup_parse_context_end_parse(context, &error);
+    bool good;
 
+    g_array_set_clear_func(domain.hostdevs, free_hostdev);
+    good = g_markup_parse_context_parse(context, text, -1, &error) &&
+           g_markup_parse_context_end_parse(context, &error);
     if (good) {
-        add_hostdevs(guest, &domain);
+        good = add_hostdevs(guest, &domain);
     } else {
         complain("'%s' is no domain of libvirt's: %s", guest->path,
                  error->message);

@@ -22,6 +22,7 @@ prepare() {
     [ "$LAB_KERNEL" != kernel ] || step "matrix: what guests need" life
     emulator qemu-7.2
     emulator qemu-10.0
+    step "optimus-vbios" meson compile -C "$PLUGIN/meson" optimus-vbios
 }
 
 # Modules and kexec with its libraries, for the actions of l2-init

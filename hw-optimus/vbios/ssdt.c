@@ -15,7 +15,14 @@
 #define PCI_SYSFS "/sys/bus/pci/devices"
 
 /* QEMU aborts when all ACPI tables together have more than 2 MiB. */
-#define ROM_MAX  0x100000u
+#define ROM_MAX 0x100000u
+
+/*
+ * QEMU's own tables and those of a ROM of up to this size have up to 128 KiB.
+ * It puts the initrd for a kernel in ELF (PVH) 160 KiB below the end of low
+ * memory, where SeaBIOS has put the tables: larger ones get lost.
+ */
+#define ROM_MAX_WITH_INITRD (112u * 1024)
 
 typedef struct Ssdt {
     InputFile rom;
@@ -302,6 +309,11 @@ static void print_arguments(const Ssdt *s)
     }
     if (!s->guest || !s->guest->is_libvirt) {
         print_proxmox(s, ids);
+    }
+    if (s->rom.size > ROM_MAX_WITH_INITRD) {
+        printf("\nA ROM of more than %u bytes does not go with SeaBIOS and an "
+               "initrd for an\nuncompressed kernel (-initrd, and vmlinux for "
+               "-kernel): take a bzImage then.\n", ROM_MAX_WITH_INITRD);
     }
     if (!ids.known) {
         printf("\nThe card's subsystem IDs are not known here.  If the guest "

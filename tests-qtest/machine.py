@@ -137,14 +137,22 @@ class Machine:
                 return self.fw_cfg(key, size)
         raise KeyError(name)
 
-    def dsdt(self):
-        """The DSDT as firmware leaves it: with a checksum."""
+    def acpi_tables(self, signature):
+        """Those tables as firmware leaves them: with a checksum."""
+        found = []
         tables = self.fw_cfg_file("etc/acpi/tables")
-        at = tables.index(b"DSDT")
-        size, = struct.unpack_from("<I", tables, at + 4)
-        table = bytearray(tables[at:at + size])
-        table[9] = -sum(table) % 256
-        return bytes(table)
+        at = tables.find(signature)
+        while at >= 0:
+            size, = struct.unpack_from("<I", tables, at + 4)
+            table = bytearray(tables[at:at + size])
+            table[9] = 0
+            table[9] = -sum(table) % 256
+            found.append(bytes(table))
+            at = tables.find(signature, at + size)
+        return found
+
+    def dsdt(self):
+        return self.acpi_tables(b"DSDT")[0]
 
 
 class Acpica:
@@ -178,18 +186,20 @@ class Acpica:
             with open(os.path.join(folder, "table.dsl")) as source:
                 return source.read()
 
-    def buffers(self, table, calls):
+    def buffers(self, table, calls, more=()):
         """The lengths of the Buffers that these calls return; those of more
-        than 0x3fe8 bytes as a multiple of 8."""
+        than 0x3fe8 bytes as a multiple of 8.  MORE tables are SSDTs."""
         lengths = []
+        names = ["table", *(f"more{number}" for number, _ in enumerate(more))]
         with tempfile.TemporaryDirectory() as folder:
-            with open(os.path.join(folder, "table"), "wb") as out:
-                out.write(table)
+            for name, data in zip(names, (table, *more)):
+                with open(os.path.join(folder, name), "wb") as out:
+                    out.write(data)
             # it does not take long command lines
             for at in range(0, len(calls), 16):
                 commands = [f"execute {call}" for call in calls[at:at + 16]]
                 _, text = self._run("acpiexec", "-b", ";".join(commands),
-                                    "table", cwd=folder)
+                                    *names, cwd=folder)
                 # it shows those that its own buffer has room for
                 lengths += [int(shown, 16) if shown else int(needed, 16) - 0x18
                             for shown, needed in re.findall(

@@ -135,7 +135,7 @@ def two_cards():
     return tree
 
 
-GUEST_PROGRAMS = "sh", "od", "awk", "sed", "grep", "tail", "cat"
+GUEST_PROGRAMS = "sh", "od", "awk", "sed", "grep", "tail", "tr", "cat"
 
 
 def add_debian_program(tree, name):
@@ -1192,6 +1192,19 @@ class GuestTest(DoctorTest):
                                                         b"_ON_")
         tree["/sys/firmware/acpi/tables/SSDT2"] = method("_SB_.PCI0.S20_")
         self.check_line(tree, "method", "ok", ".*is in the SSDT2")
+
+    def test_method_twice(self):
+        """Whichever table comes first has it; so did somebody's OVMF."""
+        tree = self.guest(path=r"\_SB_.PCI0.S18_.S00_")
+        tree["/sys/firmware/acpi/tables/SSDT1"] = method("_SB_.PCI0.S18_.S00_")
+        self.check_line(tree, "method", "problem",
+                        r".*\._ROM is there twice: DSDT SSDT1$")
+
+    def test_method_at_another_place(self):
+        tree = self.guest(path=r"\_SB_.PCI0.SE1_.S00_")
+        done = self.run_check(tree)
+        self.assertIn(r" has no _ROM, and \_SB.PCI0.S18.S00 has one", done.stdout)
+        self.assertIn("optimus-vbios ssdt ... --at 1c.1/00.0\n", done.stdout)
 
     def test_no_node(self):
         self.check_line(self.guest(path=None), "method", "problem",

@@ -188,23 +188,29 @@ static void end_element(GMarkupParseContext *context, const char *element,
     }
 }
 
+static void prepend_step(GString *place, const Address *at)
+{
+    g_autofree char *step = g_strdup_printf("%02x.%x%s", at->slot, at->function,
+                                            place->len ? "/" : "");
+
+    g_string_prepend(place, step);
+}
+
 /* From the card up to the root bus; NULL with @why if there is no way. */
-static char *domain_place(const Domain *domain, Address at, const char **why)
+static char *domain_place(const Domain *domain, const Address *at,
+                          const char **why)
 {
     g_autoptr(GString) place = g_string_new(NULL);
 
-    for (unsigned int depth = 0; depth < DEPTH_MAX && at.known; depth++) {
-        g_autofree char *step = g_strdup_printf("%02x.%x", at.slot,
-                                                at.function);
+    for (unsigned int depth = 0; depth < DEPTH_MAX && at->known; depth++) {
         const Device *bridge;
 
-        g_string_prepend(place, step);
-        if (!at.bus) {
+        prepend_step(place, at);
+        if (!at->bus) {
             return g_string_free(g_steal_pointer(&place), false);
         }
-        g_string_prepend_c(place, '/');
         bridge = g_hash_table_lookup(domain->controllers,
-                                     GUINT_TO_POINTER(at.bus));
+                                     GUINT_TO_POINTER(at->bus));
         if (!bridge) {
             break;
         }
@@ -213,26 +219,26 @@ static char *domain_place(const Domain *domain, Address at, const char **why)
                    "ACPI nodes: put it on a root port of the first root bus";
             return NULL;
         }
-        at = bridge->guest;
+        at = &bridge->guest;
     }
     *why = "has no address in the guest, or a bridge above it has none: let "
            "libvirt fill them in, and take the file from virsh dumpxml";
     return NULL;
 }
 
-static char *host_name(Address host)
+static char *host_name(const Address *host)
 {
-    return g_strdup_printf("%04x:%02x:%02x.%x", host.domain, host.bus,
-                           host.slot, host.function);
+    return g_strdup_printf("%04x:%02x:%02x.%x", host->domain, host->bus,
+                           host->slot, host->function);
 }
 
 static bool add_hostdevs(Guest *guest, const Domain *domain)
 {
     for (unsigned int i = 0; i < domain->hostdevs->len; i++) {
         Device *device = &g_array_index(domain->hostdevs, Device, i);
-        g_autofree char *host = host_name(device->host);
+        g_autofree char *host = host_name(&device->host);
         const char *why = NULL;
-        char *place = domain_place(domain, device->guest, &why);
+        char *place = domain_place(domain, &device->guest, &why);
 
         if (!place) {
             complain("'%s': the device %s of the host %s", guest->path, host,

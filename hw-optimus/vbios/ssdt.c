@@ -40,7 +40,7 @@ typedef struct Ssdt {
 static bool is_card(const Ssdt *s, const char *host)
 {
     g_autofree char *dir = g_build_filename(PCI_SYSFS, host, NULL);
-    PCIName name;
+    PCIName name = { };
 
     return read_pci_id(dir, "vendor", &name.vendor) &&
            read_pci_id(dir, "device", &name.device) &&

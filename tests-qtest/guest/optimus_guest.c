@@ -26,7 +26,7 @@
 #define pr_fmt(fmt) "optimus: " fmt
 
 #define PAGE 0x1000u
-#define ROM_MAX (1000u * 1024)
+#define ROM_MAX (1024u * 1024)
 #define THREADS_MAX 8
 /* Where windows can be, and a few pages around it */
 #define RANGE_START 0xfeeff000u

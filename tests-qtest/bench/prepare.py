@@ -274,7 +274,7 @@ def prepare_devices(options, costs):
     for count in [1, 2, 4, 8]:
         costs.devices(f"devices-{count}", sum(devices[:count], []),
                       sum(plain[:count], []))
-    plan = Plan(folder)
+    plan = Plan()
     for _ in range(ROUNDS):
         for slot in range(1, 9):
             plan.device(f"device-{slot}", slot, 64 * KIB, "nvidia")

@@ -210,8 +210,9 @@ need_build_tools() {
 # Debian's archive with a state of our own below build/apt:
 # suites that the machine does not use, nothing installed, every file checked by
 # apt against the signed index.  Once it is unpacked below build/, it is trusted
-# as the scripts beside it are.
-APT=$BUILD/apt
+# as the scripts beside it are.  Indices of source packages are large, too, and
+# only base_source needs them: they have a state of their own.
+APT=$BUILD/apt APT_KIND=deb
 
 apt_private() {
     local tool=$1 status=0
@@ -248,10 +249,11 @@ apt_mirror() {
 }
 
 # apt_lists: write the private configuration and get the indices, unless those
-# of the last 12 hours are there.
+# of the last 12 hours are there, and of all that is wanted now.
 apt_lists() {
     local main security
-    [ -z "$(find "$APT/complete" -mmin -720 2>/dev/null)" ] || return 0
+    [ -z "$(find "$APT/complete" -mmin -720 2>/dev/null)" ] ||
+        [ "$(cat "$APT/complete")" != "$(declare -f apt_sources)" ] || return 0
     main=$(apt_mirror)
     security=$(apt_mirror security)
     need_packages debian-archive-keyring
@@ -266,26 +268,24 @@ apt_lists_anew() {
     printf 'Package: *\nPin: release n=%s\nPin-Priority: %d\n\n' \
         'trixie*' 100 sid 1 >"$APT/preferences"
     apt_private apt-get update --error-on=any
-    touch "$APT/complete"
+    declare -f apt_sources >"$APT/complete"
 }
 
 # apt_sources MAIN SECURITY: the list for these mirrors
 apt_sources() {
-    local main=$1 security=$2 kind
+    local main=$1 security=$2
     local key=/usr/share/keyrings/debian-archive-keyring.gpg
     # Of sid little is taken, and a mirror that is behind has that too.
-    for kind in deb deb-src; do
-        cat <<-EOF
-		$kind [signed-by=$key] $main bookworm main
-		$kind [signed-by=$key] $main bookworm-updates main
-		$kind [signed-by=$key] $main bookworm-backports main
-		$kind [signed-by=$key] $main trixie main
-		$kind [signed-by=$key] $main trixie-backports main
-		$kind [signed-by=$key] $security bookworm-security main
-		$kind [signed-by=$key] $security trixie-security main
-		$kind [signed-by=$key check-valid-until=no] $main sid main
-		EOF
-    done
+    cat <<-EOF
+	$APT_KIND [signed-by=$key] $main bookworm main
+	$APT_KIND [signed-by=$key] $main bookworm-updates main
+	$APT_KIND [signed-by=$key] $main bookworm-backports main
+	$APT_KIND [signed-by=$key] $main trixie main
+	$APT_KIND [signed-by=$key] $main trixie-backports main
+	$APT_KIND [signed-by=$key] $security bookworm-security main
+	$APT_KIND [signed-by=$key] $security trixie-security main
+	$APT_KIND [signed-by=$key check-valid-until=no] $main sid main
+	EOF
 }
 
 # unpack_packages NAME SUITE PACKAGE...: PACKAGEs of SUITE with all that they
@@ -490,7 +490,7 @@ source_versions() {
 # Debian's archive has.  Leaves the directory in source_dir, or nothing, with a
 # line that says so, when there is none.
 base_source() {
-    local base=$1 version
+    local base=$1 version APT=$BUILD/apt-source APT_KIND=deb-src
     source_dir=${BUILD:?}/qemu/base-$base
     [ ! -e "$source_dir/fetched" ] || return 0
     apt_lists

@@ -79,6 +79,8 @@ stage_files() {
     meson install -C "$PLUGIN/meson" --no-rebuild --destdir "$tree"
     write_wrapper "$lib/qemu-optimus" \
         "$prefix/lib/vfio-optimus/vfio-optimus-preload.so" "$qemu"
+    # which not every machine can make, see build-plugin
+    [ ! -e "$PLUGIN/battery.aml" ] || install -m 644 "$PLUGIN/battery.aml" "$lib"
     ln -s ../lib/vfio-optimus/qemu-optimus "$tree/bin/qemu-optimus"
     install -D -m 755 -t "$tree/share/vfio-optimus" \
         "$TOP"/scripts/{doctor,guest-check}

@@ -418,6 +418,7 @@ exec '$(root_linker "$root")' --library-path \"\$libraries\" \"\$program\" \\
     -L '$root/usr/share/seabios' -L '$root/usr/share/qemu' \"\$@\""
     ln -sf "$PLUGIN"/*.so "$PLUGIN"/meson/hw-optimus/plugin/test-*hotplug*.so \
         "$dir"
+    [ ! -e "$PLUGIN/battery.aml" ] || ln -sf "$PLUGIN/battery.aml" "$dir"
     write_wrapper "$dir/qemu-optimus" "$dir/vfio-optimus-preload.so" \
         "$dir/qemu-system-x86_64"
     write_wrapper "$dir/qemu-test-optimus" "$dir/test-optimus-preload.so" \

@@ -4,9 +4,11 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-#include "qemu/osdep.h"
-#include "qemu/bswap.h"
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE             /* for memmem() */
+#endif
 #include "optimus-rom.h"
+#include <string.h>
 
 #define ROM_HEADER_SIZE  0x1a
 #define ROM_PCIR_POINTER 0x18
@@ -29,6 +31,35 @@
 #define NPDE_LENGTH      0x06
 #define NPDE_IMAGE_UNITS 0x08
 #define NPDE_INDICATOR   0x0a
+
+#define BIT_SIGNATURE    "\xff\xb8""BIT"
+#define BIT_HEADER       0x08   /* length of the header */
+#define BIT_ENTRY        0x09   /* length of an entry */
+#define BIT_ENTRIES      0x0a   /* number of entries */
+#define BIT_MIN          0x0c
+#define ENTRY_ID         0x00
+#define ENTRY_LENGTH     0x02
+#define ENTRY_POINTER    0x04
+#define ENTRY_MIN        0x06
+
+/* No flash chip of a graphics card was larger when cards had x86 images. */
+#define FLASH_MAX        0x100000
+
+#define CLASS_DISPLAY    0x03
+
+const char *optimus_vendor_name(uint16_t vendor)
+{
+    switch (vendor) {
+    case OPTIMUS_VENDOR_NVIDIA:
+        return "NVIDIA";
+    case 0x1002:
+        return "AMD";
+    case 0x8086:
+        return "Intel";
+    default:
+        return NULL;
+    }
+}
 
 static bool is_first_signature(const uint8_t *p)
 {
@@ -67,9 +98,9 @@ static bool G_GNUC_PRINTF(2, 3) broken(char **why, const char *format, ...)
  */
 static size_t find_npde(const uint8_t *image, size_t left, size_t pcir)
 {
-    size_t npde = pcir + lduw_le_p(image + pcir + PCIR_LENGTH);
+    size_t npde = pcir + optimus_le16(image + pcir + PCIR_LENGTH);
 
-    npde = ROUND_UP(npde, NPDE_ALIGN);
+    npde = (npde + NPDE_ALIGN - 1) / NPDE_ALIGN * NPDE_ALIGN;
     if (npde > left || left - npde < NPDE_SIZE ||
         memcmp(image + npde, "NPDE", 4)) {
         return 0;
@@ -85,9 +116,9 @@ static size_t find_npde(const uint8_t *image, size_t left, size_t pcir)
 static unsigned int use_npde(OptimusImage *image, const uint8_t *npde,
                              unsigned int pcir_units)
 {
-    unsigned int units = lduw_le_p(npde + NPDE_IMAGE_UNITS);
+    unsigned int units = optimus_le16(npde + NPDE_IMAGE_UNITS);
 
-    if (lduw_le_p(npde + NPDE_LENGTH) > NPDE_INDICATOR) {
+    if (optimus_le16(npde + NPDE_LENGTH) > NPDE_INDICATOR) {
         image->last = npde[NPDE_INDICATOR] & INDICATOR_LAST;
     } else if (units < pcir_units) {
         image->last = false;
@@ -113,7 +144,7 @@ bool optimus_rom_image(const uint8_t *rom, size_t size, size_t offset,
                       "starts with %02x %02x, not with 55 aa", offset,
                       header[0], header[1]);
     }
-    pointer = lduw_le_p(header + ROM_PCIR_POINTER);
+    pointer = optimus_le16(header + ROM_PCIR_POINTER);
     if (pointer > left || left - pointer < PCIR_SIZE) {
         return broken(why, "the image at offset 0x%zx has its PCIR data "
                       "structure at 0x%x, past the end of the file", offset,
@@ -125,23 +156,25 @@ bool optimus_rom_image(const uint8_t *rom, size_t size, size_t offset,
                       "structure at 0x%x, where its header points", offset,
                       pointer);
     }
-    if (lduw_le_p(pcir + PCIR_LENGTH) < PCIR_SIZE) {
+    if (optimus_le16(pcir + PCIR_LENGTH) < PCIR_SIZE) {
         return broken(why, "the PCIR data structure of the image at offset "
                       "0x%zx says that it is %u bytes long, less than the %u "
                       "that it must have", offset,
-                      lduw_le_p(pcir + PCIR_LENGTH), PCIR_SIZE);
+                      optimus_le16(pcir + PCIR_LENGTH), PCIR_SIZE);
     }
 
     *image = (OptimusImage) {
         .offset = offset,
         .pcir = offset + pointer,
-        .vendor = lduw_le_p(pcir + PCIR_VENDOR),
-        .device = lduw_le_p(pcir + PCIR_DEVICE),
-        .class_code = pcir[PCIR_CLASS] | lduw_le_p(pcir + PCIR_CLASS + 1) << 8,
+        .vendor = optimus_le16(pcir + PCIR_VENDOR),
+        .device = optimus_le16(pcir + PCIR_DEVICE),
+        .class_code = pcir[PCIR_CLASS] | optimus_le16(pcir + PCIR_CLASS + 1) << 8,
         .code_type = pcir[PCIR_CODE_TYPE],
-        .last = pcir[PCIR_INDICATOR] & INDICATOR_LAST,
+        .pcir_last = pcir[PCIR_INDICATOR] & INDICATOR_LAST,
     };
-    units = lduw_le_p(pcir + PCIR_IMAGE_UNITS);
+    units = optimus_le16(pcir + PCIR_IMAGE_UNITS);
+    image->pcir_length = (size_t)units * ROM_UNIT;
+    image->last = image->pcir_last;
     if (image->code_type == OPTIMUS_CODE_LAST) {
         image->last = true;
     } else {
@@ -169,6 +202,12 @@ bool optimus_rom_image(const uint8_t *rom, size_t size, size_t offset,
     return true;
 }
 
+bool optimus_image_ends_chain(const OptimusImage *image, size_t size)
+{
+    return image->last ||
+           (image->npde && image->offset + image->length == size);
+}
+
 GArray *optimus_rom_parse(const uint8_t *rom, size_t size, size_t offset,
                           char **why)
 {
@@ -187,7 +226,7 @@ GArray *optimus_rom_parse(const uint8_t *rom, size_t size, size_t offset,
         }
         g_array_append_val(images, image);
         next = image.offset + image.length;
-    } while (!image.last);
+    } while (!optimus_image_ends_chain(&image, size));
 
     return g_steal_pointer(&images);
 }
@@ -210,19 +249,38 @@ size_t optimus_rom_find(const uint8_t *rom, size_t size, size_t from)
     return size;
 }
 
+const OptimusImage *optimus_rom_x86(const GArray *images)
+{
+    for (unsigned int i = 0; i < images->len; i++) {
+        const OptimusImage *image = &g_array_index(images, OptimusImage, i);
+
+        if (image->code_type == OPTIMUS_CODE_X86) {
+            return image;
+        }
+    }
+    return NULL;
+}
+
+/* A flash chip that was erased has FFFF in the place of pointers and IDs. */
+static bool is_set(unsigned int word)
+{
+    return word && word != 0xffff;
+}
+
 size_t optimus_image_device_list(const uint8_t *rom, const OptimusImage *image,
                                  size_t *count)
 {
     const uint8_t *pcir = rom + image->pcir;
     size_t end = image->offset + image->length;
-    uint16_t pointer = lduw_le_p(pcir + PCIR_DEVICE_LIST);
+    uint16_t pointer = optimus_le16(pcir + PCIR_DEVICE_LIST);
     size_t list = image->pcir + pointer;
 
     *count = 0;
-    if (pcir[PCIR_REVISION] < 3 || !pointer) {
+    if (pcir[PCIR_REVISION] < 3 || !is_set(pointer)) {
         return list;
     }
-    for (size_t at = list; at + 2 <= end && lduw_le_p(rom + at); at += 2) {
+    for (size_t at = list; at + 2 <= end && is_set(optimus_le16(rom + at));
+         at += 2) {
         ++*count;
     }
     return list;
@@ -236,7 +294,7 @@ bool optimus_image_is_for(const uint8_t *rom, const OptimusImage *image,
     bool found = image->device == device;
 
     for (size_t i = 0; i < count; i++) {
-        found |= lduw_le_p(rom + list + 2 * i) == device;
+        found |= optimus_le16(rom + list + 2 * i) == device;
     }
     return found && image->vendor == vendor;
 }
@@ -249,4 +307,221 @@ uint8_t optimus_image_sum(const uint8_t *rom, const OptimusImage *image)
         sum += rom[image->offset + i];
     }
     return sum;
+}
+
+bool optimus_image_has_sum(const OptimusImage *image)
+{
+    return image->code_type == OPTIMUS_CODE_X86 ||
+           image->code_type == OPTIMUS_CODE_DATA ||
+           image->code_type == OPTIMUS_CODE_LAST;
+}
+
+size_t optimus_bit_find(const uint8_t *rom, const OptimusImage *image,
+                        bool *intact)
+{
+    const uint8_t *start = rom + image->offset;
+    const uint8_t *bit = memmem(start, image->length, BIT_SIGNATURE,
+                                strlen(BIT_SIGNATURE));
+    uint8_t sum = 0;
+
+    if (!bit || bit + BIT_MIN > start + image->length) {
+        return 0;
+    }
+    for (unsigned int i = 0; i < BIT_MIN; i++) {
+        sum += bit[i];
+    }
+    if (intact) {
+        *intact = !sum;
+    }
+    return bit - rom;
+}
+
+size_t optimus_bit_token(const uint8_t *rom, const OptimusImage *image,
+                         uint8_t id, size_t *length)
+{
+    size_t bit = optimus_bit_find(rom, image, NULL);
+    size_t end = image->offset + image->length;
+    unsigned int entries = bit ? rom[bit + BIT_ENTRIES] : 0;
+
+    for (unsigned int i = 0; i < entries; i++) {
+        size_t entry = bit + rom[bit + BIT_HEADER] + i * rom[bit + BIT_ENTRY];
+        size_t data;
+
+        if (entry + ENTRY_MIN > end) {
+            break;
+        }
+        if (rom[entry + ENTRY_ID] != id) {
+            continue;
+        }
+        data = image->offset + optimus_le16(rom + entry + ENTRY_POINTER);
+        *length = optimus_le16(rom + entry + ENTRY_LENGTH);
+        return data + *length <= end ? data : 0;
+    }
+    return 0;
+}
+
+/*
+ * Whether the x86 image refers to what stands behind it.  The pointers of the
+ * tables for clocks ('P') and for the card's own processors ('p') count from its
+ * start, as if the image with NVIDIA's data followed at once.
+ */
+static bool needs_more(const uint8_t *rom, const OptimusImage *image)
+{
+    for (const char *id = "Pp"; *id; id++) {
+        size_t length;
+        size_t data = optimus_bit_token(rom, image, *id, &length);
+
+        for (size_t at = 0; data && at + 4 <= length; at += 4) {
+            const uint8_t *p = rom + data + at;
+            size_t pointer = optimus_le16(p) |
+                             (size_t)optimus_le16(p + 2) << 16;
+
+            if (pointer >= image->length && pointer < FLASH_MAX) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static OptimusFate remark(GPtrArray *remarks, OptimusFate fate,
+                          const char *format, ...) G_GNUC_PRINTF(3, 4);
+
+static OptimusFate remark(GPtrArray *remarks, OptimusFate fate,
+                          const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    g_ptr_array_add(remarks, g_strdup_vprintf(format, args));
+    va_end(args);
+    return fate;
+}
+
+/* Is it for the card? */
+static OptimusFate judge_ids(const uint8_t *rom, const OptimusImage *x86,
+                             uint16_t vendor, uint16_t device,
+                             GPtrArray *remarks)
+{
+    if (x86->vendor == vendor && x86->device == device) {
+        return OPTIMUS_TAKEN;
+    }
+    if (optimus_image_is_for(rom, x86, vendor, device)) {
+        return remark(remarks, OPTIMUS_NOUVEAU_ONLY, "the card %04x:%04x is "
+                      "only in its list of further devices, and it is for "
+                      "%04x:%04x: NVIDIA's drivers refuse it, nouveau takes it",
+                      vendor, device, x86->vendor, x86->device);
+    }
+    return remark(remarks, OPTIMUS_NOUVEAU_ONLY, "it is for %04x:%04x, and the "
+                  "card is %04x:%04x: NVIDIA's drivers refuse it, nouveau takes "
+                  "it", x86->vendor, x86->device, vendor, device);
+}
+
+static OptimusFate judge_vendor(const OptimusImage *x86, GPtrArray *remarks)
+{
+    const char *name = optimus_vendor_name(x86->vendor);
+
+    if (x86->vendor == OPTIMUS_VENDOR_NVIDIA) {
+        return OPTIMUS_TAKEN;
+    }
+    return remark(remarks, OPTIMUS_USELESS, "it is for %04x:%04x of class %06x, "
+                  "%s%s, and only drivers of NVIDIA cards look for _ROM: a "
+                  "laptop's firmware has option ROMs of other devices, too",
+                  x86->vendor, x86->device, x86->class_code,
+                  name ? "a device of " : "which is not NVIDIA's",
+                  name ?: "");
+}
+
+static OptimusFate judge_bit(const uint8_t *rom, const OptimusImage *x86,
+                             GPtrArray *remarks)
+{
+    bool intact;
+
+    if (!optimus_bit_find(rom, x86, &intact)) {
+        if (x86->class_code >> 16 != CLASS_DISPLAY) {
+            return remark(remarks, OPTIMUS_USELESS, "it is for devices of class "
+                          "%06x, and display controllers have 03xxxx: get the "
+                          "one of the graphics card", x86->class_code);
+        }
+        return remark(remarks, OPTIMUS_NOUVEAU_ONLY, "it has no BIT, the table "
+                      "of all others: NVIDIA's drivers refuse it, and nouveau "
+                      "finds nothing in it");
+    }
+    if (!intact) {
+        return remark(remarks, OPTIMUS_NOUVEAU_ONLY, "the checksum of its BIT, "
+                      "the table of all others, is wrong: NVIDIA's drivers "
+                      "refuse it, nouveau takes it");
+    }
+    return OPTIMUS_TAKEN;
+}
+
+/* Does each image sum up to 0?  Those that do not are told of together. */
+static OptimusFate judge_sums(const uint8_t *rom, const GArray *images,
+                              GPtrArray *remarks)
+{
+    g_autoptr(GString) others = g_string_new(NULL);
+    OptimusFate fate = OPTIMUS_TAKEN;
+
+    for (unsigned int i = 0; i < images->len; i++) {
+        const OptimusImage *image = &g_array_index(images, OptimusImage, i);
+
+        if (!optimus_image_has_sum(image) || !optimus_image_sum(rom, image)) {
+            continue;
+        }
+        if (image->code_type == OPTIMUS_CODE_X86) {
+            fate = remark(remarks, OPTIMUS_NOUVEAU_ONLY, "the checksum of the "
+                          "image at offset 0x%zx is wrong: NVIDIA's drivers "
+                          "refuse it, nouveau takes it if it finds none better",
+                          image->offset);
+        } else {
+            g_string_append_printf(others, "%s0x%zx", others->len ? ", " : "",
+                                   image->offset);
+        }
+    }
+    if (others->len) {
+        remark(remarks, OPTIMUS_TAKEN, "the checksum of what NVIDIA has at "
+               "offset %s is wrong: it is damaged, or was changed", others->str);
+    }
+    return fate;
+}
+
+static OptimusFate judge_end(const uint8_t *rom, const OptimusImage *x86,
+                             const OptimusImage *last, GPtrArray *remarks)
+{
+    if (last->last) {
+        return OPTIMUS_TAKEN;
+    }
+    if (needs_more(rom, x86)) {
+        return remark(remarks, OPTIMUS_USELESS, "it was cut behind the image at "
+                      "offset 0x%zx, as Linux's sysfs does, and drivers need "
+                      "NVIDIA's images behind that: nvflash, GPU-Z or the "
+                      "laptop's firmware have the whole", last->offset);
+    }
+    return remark(remarks, OPTIMUS_TAKEN, "it was cut behind the image at "
+                  "offset 0x%zx, as Linux's sysfs does, and the x86 image does "
+                  "not refer to what is missing", last->offset);
+}
+
+OptimusFate optimus_rom_judge(const uint8_t *rom, const GArray *images,
+                              uint16_t vendor, uint16_t device,
+                              GPtrArray *remarks)
+{
+    const OptimusImage *x86 = optimus_rom_x86(images);
+    const OptimusImage *last = &g_array_index(images, OptimusImage,
+                                              images->len - 1);
+    OptimusFate by_ids, by_end, by_bit = OPTIMUS_TAKEN, by_sums;
+
+    if (!x86) {
+        return remark(remarks, OPTIMUS_USELESS, "no image is of the type x86, "
+                      "which is the video BIOS: get a file that has it");
+    }
+    by_ids = vendor || device ?
+        judge_ids(rom, x86, vendor, device, remarks) :
+        judge_vendor(x86, remarks);
+    by_end = judge_end(rom, x86, last, remarks);
+    if (x86->vendor == OPTIMUS_VENDOR_NVIDIA) {
+        by_bit = judge_bit(rom, x86, remarks);
+    }
+    by_sums = judge_sums(rom, images, remarks);
+    return MAX(MAX(by_ids, by_end), MAX(by_bit, by_sums));
 }

@@ -4,12 +4,20 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-#ifndef HW_VFIO_OPTIMUS_ROM_H
-#define HW_VFIO_OPTIMUS_ROM_H
+#ifndef OPTIMUS_ROM_H
+#define OPTIMUS_ROM_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define OPTIMUS_VENDOR_NVIDIA 0x10de
 
 /* Values of OptimusImage.code_type that have a name. */
 #define OPTIMUS_CODE_X86  0x00
+#define OPTIMUS_CODE_EFI  0x03
 #define OPTIMUS_CODE_LAST 0x70  /* NVIDIA: ends every chain that it is in */
+#define OPTIMUS_CODE_DATA 0xe0  /* NVIDIA: what the x86 image has no room for */
 
 /**
  * OptimusImage: one image of an option ROM chain
@@ -26,12 +34,32 @@ typedef struct OptimusImage {
     size_t length;
     size_t pcir;
     size_t npde;                /* 0: none */
+    size_t pcir_length;         /* as it would be without NPDE */
     uint16_t vendor;
     uint16_t device;
     uint32_t class_code;
     uint8_t code_type;
     bool last;
+    bool pcir_last;             /* as it would be without NPDE */
 } OptimusImage;
+
+/* "NVIDIA", "AMD", "Intel", or NULL for others. */
+const char *optimus_vendor_name(uint16_t vendor);
+
+/**
+ * OptimusFate: what becomes of a ROM
+ */
+typedef enum OptimusFate {
+    OPTIMUS_TAKEN,
+    OPTIMUS_NOUVEAU_ONLY,       /* NVIDIA's drivers refuse it */
+    OPTIMUS_USELESS,            /* no driver gets what it needs */
+} OptimusFate;
+
+/* The 16 bits, in little endian, at @p. */
+static inline unsigned int optimus_le16(const uint8_t *p)
+{
+    return p[0] | p[1] << 8;
+}
 
 /**
  * optimus_rom_image: parse the image at @offset
@@ -50,13 +78,24 @@ bool optimus_rom_image(const uint8_t *rom, size_t size, size_t offset,
                        bool first, OptimusImage *image, char **why);
 
 /**
+ * optimus_image_ends_chain: whether nothing follows @image in a file of @size
+ *
+ * That is the last image, or one at whose end the file was cut: Linux's sysfs
+ * stops behind the image that PCIR calls the last one, or before a signature of
+ * NVIDIA's (pci_get_rom_size() in drivers/pci/rom.c), and the chain goes on by
+ * NPDE.
+ */
+bool optimus_image_ends_chain(const OptimusImage *image, size_t size);
+
+/**
  * optimus_rom_parse: parse the chain of option ROM images at @offset
  * @rom: the file's bytes
  * @size: their number
  * @offset: where the first image starts, with 55 AA
  * @why: as for optimus_rom_image()
  *
- * What follows the last image is ignored.
+ * What follows the last image is ignored.  Of a file that was cut as
+ * optimus_image_ends_chain() says, the last one has no @last.
  *
  * Returns: an array of OptimusImage with at least one element, to be freed by
  * the caller, or NULL with @why set.
@@ -70,6 +109,11 @@ GArray *optimus_rom_parse(const uint8_t *rom, size_t size, size_t offset,
  * Returns: its offset, or @size when there is none.
  */
 size_t optimus_rom_find(const uint8_t *rom, size_t size, size_t from);
+
+/**
+ * optimus_rom_x86: the x86 image among @images, which is the video BIOS, or NULL
+ */
+const OptimusImage *optimus_rom_x86(const GArray *images);
 
 /**
  * optimus_image_device_list: the further devices that @image is for, which PCIR
@@ -90,9 +134,58 @@ bool optimus_image_is_for(const uint8_t *rom, const OptimusImage *image,
 
 /**
  * optimus_image_sum: the sum of all bytes of @image, modulo 256
- *
- * An x86 image has to sum up to 0.
  */
 uint8_t optimus_image_sum(const uint8_t *rom, const OptimusImage *image);
+
+/**
+ * optimus_image_has_sum: whether @image has to sum up to 0
+ *
+ * x86 images have, and those of NVIDIA's own types, which all do if they are
+ * intact.  EFI images do not.
+ */
+bool optimus_image_has_sum(const OptimusImage *image);
+
+/**
+ * optimus_bit_find: find the BIOS Information Table, where NVIDIA's drivers find
+ * all else
+ * @rom: the file's bytes
+ * @image: the x86 image
+ * @intact: if not NULL, set to whether its header sums up to 0
+ *
+ * See NVIDIA's BIOS Information Table specification.
+ *
+ * Returns: its offset in the file, or 0 when there is none.
+ */
+size_t optimus_bit_find(const uint8_t *rom, const OptimusImage *image,
+                        bool *intact);
+
+/**
+ * optimus_bit_token: the data of token @id in the BIOS Information Table
+ * @length: set to the number of its bytes, all of which are in @image
+ *
+ * Returns: its offset in the file, or 0 when there is none.
+ */
+size_t optimus_bit_token(const uint8_t *rom, const OptimusImage *image,
+                         uint8_t id, size_t *length);
+
+/**
+ * optimus_rom_judge: what the drivers of an NVIDIA card will do with a ROM
+ * @rom: the file's bytes
+ * @images: the chain in it, of optimus_rom_parse()
+ * @vendor: of the card
+ * @device: of the card; 0 with @vendor 0 if it is not known
+ * @remarks: gets strings, to be freed with it: what speaks against the ROM, the
+ *           most important first, in sentences without a full stop
+ *
+ * nouveau takes whatever has a PCIR, on its way through _ROM in pages even with
+ * a wrong checksum (nvkm/subdev/bios/shadow.c).  Five releases of NVIDIA's
+ * driver, from 340 to 550, were seen to refuse an x86 image with another vendor
+ * or device ID than the card's in its PCIR, whatever is in its device list; with
+ * a wrong checksum; and without an intact BIOS Information Table.  They do not
+ * mind another class code or other subsystem IDs.
+ */
+OptimusFate optimus_rom_judge(const uint8_t *rom, const GArray *images,
+                              uint16_t vendor, uint16_t device,
+                              GPtrArray *remarks);
 
 #endif

@@ -185,26 +185,30 @@ system_apt() {
         apt-get -o DPkg::Lock::Timeout=600 "$@" 9>&-
 }
 
-# What compiles the plugin and optimus-vbios
+# need_build_packages [tools]: what compiles the plugin, or optimus-vbios, too
 need_build_packages() {
     if command -v dpkg-query >/dev/null; then
-        need_packages gcc libc6-dev libglib2.0-dev meson ninja-build pkg-config
+        need_packages gcc libc6-dev libglib2.0-dev meson ninja-build pkg-config \
+            ${1:+zlib1g-dev}
     else
-        need_build_tools
+        need_build_tools glib-2.0 ${1:+zlib}
     fi
 }
 
-# The same where packages have other names and are installed otherwise
+# need_build_tools LIBRARY...: the same where packages have other names and are
+# installed otherwise
 need_build_tools() {
     local missing=() name
     for name in gcc meson ninja pkg-config; do
         command -v $name >/dev/null || missing+=("$name")
     done
-    pkg-config --exists glib-2.0 2>/dev/null || missing+=("glib-2.0 (headers)")
+    for name; do
+        pkg-config --exists "$name" 2>/dev/null || missing+=("$name (headers)")
+    done
     [ ${#missing[@]} = 0 ] || die "missing: ${missing[*]}.  On Fedora: dnf" \
-        "install gcc glib2-devel meson ninja-build pkgconf; on Arch: pacman -S" \
-        "--needed base-devel glib2 glib2-devel meson; on openSUSE: zypper" \
-        "install gcc glib2-devel meson ninja pkgconf"
+        "install gcc glib2-devel meson ninja-build pkgconf zlib-devel; on Arch:" \
+        "pacman -S --needed base-devel glib2 glib2-devel meson zlib; on" \
+        "openSUSE: zypper install gcc glib2-devel meson ninja pkgconf zlib-devel"
 }
 
 # Debian's archive with a state of our own below build/apt:
@@ -454,10 +458,11 @@ need_meson() {
 }
 
 # meson_setup DIR OPTION...: configure the repository in DIR, unless that was
-# done with the same options, compiler and meson.
+# done with the same options, compiler and meson, and zlib has not come since.
 meson_setup() {
     local dir=$1 settings
     settings="${CC:-cc} $(meson --version) $*"
+    ! pkg-config --exists zlib || settings+=" zlib"
     shift
     [ "$(cat "$dir/settings" 2>/dev/null)" != "$settings" ] || return 0
     rm -rf "$dir"

@@ -915,8 +915,8 @@ class RomfileTest(DoctorTest):
                        args=["--rom", "/home/my.rom"])
 
     def test_other_card(self):
-        self.check_row(self.rom(vbios.make(device=0x1234)), "romfile", "problem",
-                       "it is for 10de:1234", "optimus-vbios dump",
+        self.check_row(self.rom(vbios.make(device=0x1234)), "romfile", "warning",
+                       "nouveau only: it is for 10de:1234", "optimus-vbios dump",
                        args=["--rom", "/home/my.rom"])
 
     def test_missing(self):

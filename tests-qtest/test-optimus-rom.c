@@ -7,8 +7,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-#include "qemu/osdep.h"
-#include "hw/vfio/optimus-rom.h"
+#include "../hw-optimus/optimus-rom.h"
+#include <string.h>
 
 #define UNIT 512
 #define PCIR 0x40               /* where make() puts it */
@@ -365,6 +365,22 @@ static void test_device_list(void)
     check_list(rom, 0);
     put16(pointer, 0xffff);
     check_list(rom, 0);
+
+    /* that ends where the flash is empty */
+    put16(rom->data + 0x82, 0xffff);
+    put16(rom->data + 0x84, 0x3333);
+    put16(pointer, 0x80 - PCIR);
+    check_list(rom, 1);
+}
+
+/* A header full of FF, of which the pointer leads into the image. */
+static void test_device_list_of_ff(void)
+{
+    g_autoptr(GByteArray) rom = make(0x100, 0x00, true);
+
+    put16(rom->data + PCIR + 0xffff, 0x1111);
+    put16(rom->data + PCIR + 0x08, 0xffff);
+    check_list(rom, 0);
 }
 
 /* In the list of another image nothing counts. */
@@ -394,6 +410,201 @@ static void test_sum(void)
     g_assert_cmphex(optimus_image_sum(rom->data, image_at(images, 1)), ==, 0);
     rom->data[UNIT - 1] += 1;
     g_assert_cmphex(optimus_image_sum(rom->data, image_at(images, 1)), ==, 0);
+}
+
+/* Where Linux cuts: an image that is the last one by PCIR, not by NPDE. */
+static void test_cut_by_linux(void)
+{
+    g_autoptr(GByteArray) rom = make(2, 0x00, true);
+    g_autoptr(GArray) cut = NULL, whole = NULL, longer = NULL;
+    g_autofree char *why = NULL;
+
+    put_npde(rom, NPDE, 11, 1, false);
+    g_byte_array_set_size(rom, UNIT);
+    cut = parse_good(rom, 0);
+    g_assert_cmpuint(cut->len, ==, 1);
+    g_assert_false(image_at(cut, 0)->last);
+    g_assert_true(image_at(cut, 0)->pcir_last);
+    g_assert_cmpuint(image_at(cut, 0)->length, ==, UNIT);
+    g_assert_cmpuint(image_at(cut, 0)->pcir_length, ==, 2 * UNIT);
+    g_assert_true(optimus_image_ends_chain(image_at(cut, 0), UNIT));
+    g_assert_false(optimus_image_ends_chain(image_at(cut, 0), UNIT + 1));
+
+    append(rom, make(1, 0xe0, true));
+    whole = parse_good(rom, 0);
+    g_assert_cmpuint(whole->len, ==, 2);
+
+    /* A byte more, and it is something else that broke it. */
+    longer = parse(rom, UNIT + 1, 0, &why);
+    g_assert_null(longer);
+}
+
+/* A table with the tokens 'P' and 'i', of eight bytes each. */
+#define BIT 0x100
+#define P_DATA 0x140
+#define I_DATA 0x150
+
+static void put_bit(uint8_t *rom)
+{
+    static const uint8_t table[] = {
+        0xff, 0xb8, 'B', 'I', 'T', 0, 0, 1, 12, 6, 2, 0x55,
+        'P', 2, 8, 0, P_DATA & 0xff, P_DATA >> 8,
+        'i', 2, 8, 0, I_DATA & 0xff, I_DATA >> 8,
+    };
+
+    memcpy(rom + BIT, table, sizeof(table));
+}
+
+static void test_bit(void)
+{
+    g_autoptr(GByteArray) rom = make(1, 0x00, true);
+    g_autoptr(GArray) images = parse_good(rom, 0);
+    const OptimusImage *image = image_at(images, 0);
+    size_t length;
+    bool intact;
+
+    g_assert_cmpuint(optimus_bit_find(rom->data, image, NULL), ==, 0);
+    g_assert_cmpuint(optimus_bit_token(rom->data, image, 'i', &length), ==, 0);
+
+    put_bit(rom->data);
+    g_assert_cmpuint(optimus_bit_find(rom->data, image, &intact), ==, BIT);
+    g_assert_true(intact);
+    g_assert_cmpuint(optimus_bit_token(rom->data, image, 'i', &length), ==,
+                     I_DATA);
+    g_assert_cmpuint(length, ==, 8);
+    g_assert_cmpuint(optimus_bit_token(rom->data, image, 'x', &length), ==, 0);
+    rom->data[BIT + 7]++;
+    g_assert_cmpuint(optimus_bit_find(rom->data, image, &intact), ==, BIT);
+    g_assert_false(intact);
+
+    /* data that ends with the image, and behind it */
+    put16(rom->data + BIT + 12 + 6 + 4, UNIT - 8);
+    g_assert_cmpuint(optimus_bit_token(rom->data, image, 'i', &length), ==,
+                     UNIT - 8);
+    put16(rom->data + BIT + 12 + 6 + 4, UNIT - 7);
+    g_assert_cmpuint(optimus_bit_token(rom->data, image, 'i', &length), ==, 0);
+
+    /* a table, and then its entries, cut off by the end of the image */
+    memset(rom->data + BIT, 0, 5);
+    memcpy(rom->data + UNIT - 11, "\xff\xb8""BIT", 5);
+    g_assert_cmpuint(optimus_bit_find(rom->data, image, NULL), ==, 0);
+    memset(rom->data + UNIT - 11, 0, 11);
+    memcpy(rom->data + UNIT - 17, "\xff\xb8""BIT\0\0\1\x0c\6\2\0i\2\0\0", 16);
+    g_assert_cmpuint(optimus_bit_token(rom->data, image, 'i', &length), ==, 0);
+}
+
+static uint16_t card_vendor, card_device;
+
+/* What becomes of the ROM, and in the remarks @says, if that is not NULL. */
+static void check_judge(const GByteArray *rom, OptimusFate fate,
+                        unsigned int number, const char *says)
+{
+    g_autoptr(GArray) images = parse_good(rom, 0);
+    g_autoptr(GPtrArray) remarks = g_ptr_array_new_with_free_func(g_free);
+
+    g_assert_cmpint(optimus_rom_judge(rom->data, images, card_vendor,
+                                      card_device, remarks), ==, fate);
+    g_assert_cmpuint(remarks->len, ==, number);
+    if (says) {
+        g_assert_nonnull(strstr(remarks->pdata[0], says));
+    }
+}
+
+static void set_sum(uint8_t *image, size_t size)
+{
+    image[size - 1] = 0;
+    for (size_t i = 0; i < size - 1; i++) {
+        image[size - 1] -= image[i];
+    }
+}
+
+/* Two images of NVIDIA's, one of x86 type, that all drivers take. */
+static GByteArray *make_nvidia(void)
+{
+    GByteArray *rom = make(1, 0x00, false);
+
+    put_bit(rom->data);
+    set_sum(rom->data, UNIT);
+    append(rom, make(1, OPTIMUS_CODE_DATA, true));
+    set_sum(rom->data + UNIT, UNIT);
+    return rom;
+}
+
+static void test_judge_ids(void)
+{
+    g_autoptr(GByteArray) rom = make_nvidia();
+
+    check_judge(rom, OPTIMUS_TAKEN, 0, NULL);
+    card_vendor = 0x10de;
+    card_device = 0x139b;
+    check_judge(rom, OPTIMUS_TAKEN, 0, NULL);
+    card_device = 0x139c;
+    check_judge(rom, OPTIMUS_NOUVEAU_ONLY, 1, "it is for 10de:139b, and the card "
+                "is 10de:139c: NVIDIA's drivers refuse it, nouveau takes it");
+    put16(rom->data + PCIR + 0x08, 0x80 - PCIR);
+    put16(rom->data + 0x80, 0x139c);
+    set_sum(rom->data, UNIT);
+    check_judge(rom, OPTIMUS_NOUVEAU_ONLY, 1, "10de:139c is only in its list of "
+                "further devices");
+    card_vendor = 0x1002;
+    check_judge(rom, OPTIMUS_NOUVEAU_ONLY, 1, "it is for 10de:139b");
+
+    /* Of a card that is not known, the vendor is. */
+    put16(rom->data + PCIR + 0x04, 0x8086);
+    set_sum(rom->data, UNIT);
+    card_vendor = card_device = 0;
+    check_judge(rom, OPTIMUS_USELESS, 1, "it is for 8086:139b of class 123456, a "
+                "device of Intel");
+}
+
+static void test_judge_content(void)
+{
+    g_autoptr(GByteArray) rom = make_nvidia();
+
+    rom->data[2 * UNIT - 1]++;
+    check_judge(rom, OPTIMUS_TAKEN, 1, "what NVIDIA has at offset 0x200");
+    rom->data[UNIT - 1]++;
+    check_judge(rom, OPTIMUS_NOUVEAU_ONLY, 2, "the checksum of the image at "
+                "offset 0x0 is wrong: NVIDIA's drivers refuse it");
+    set_sum(rom->data + UNIT, UNIT);
+    rom->data[UNIT - 1]--;
+
+    rom->data[BIT + 11]++;
+    set_sum(rom->data, UNIT);
+    check_judge(rom, OPTIMUS_NOUVEAU_ONLY, 1, "the checksum of its BIT");
+    rom->data[BIT]++;
+    rom->data[PCIR + 0x0f] = 0x03;
+    set_sum(rom->data, UNIT);
+    check_judge(rom, OPTIMUS_NOUVEAU_ONLY, 1, "it has no BIT");
+    rom->data[PCIR + 0x0f] = 0x02;
+    set_sum(rom->data, UNIT);
+    check_judge(rom, OPTIMUS_USELESS, 1, "it is for devices of class 023456");
+
+    rom->data[PCIR + 0x14] = OPTIMUS_CODE_EFI;
+    check_judge(rom, OPTIMUS_USELESS, 1, "no image is of the type x86");
+}
+
+static void test_judge_cut(void)
+{
+    static const struct {
+        uint32_t pointer;
+        OptimusFate fate;
+    } cases[] = {
+        { 0, OPTIMUS_TAKEN }, { UNIT - 1, OPTIMUS_TAKEN },
+        { UNIT, OPTIMUS_USELESS }, { 0xfffff, OPTIMUS_USELESS },
+        { 0x100000, OPTIMUS_TAKEN }, { 0xffffffff, OPTIMUS_TAKEN },
+    };
+    g_autoptr(GByteArray) rom = make(1, 0x00, true);
+
+    put_bit(rom->data);
+    put_npde(rom, NPDE, 11, 1, false);
+    for (unsigned int i = 0; i < G_N_ELEMENTS(cases); i++) {
+        put16(rom->data + P_DATA + 4, cases[i].pointer);
+        put16(rom->data + P_DATA + 6, cases[i].pointer >> 16);
+        set_sum(rom->data, UNIT);
+        check_judge(rom, cases[i].fate, 1, "it was cut behind the image at "
+                    "offset 0x0, as Linux's sysfs does");
+    }
 }
 
 /* Every sentence there is, for the first image and a later one. */
@@ -510,7 +721,8 @@ static void check_images(const uint8_t *rom, size_t size, size_t offset,
         g_assert_cmpuint(image->length, <=, size - at);
         g_assert_cmpuint(image->pcir, >=, at);
         g_assert_cmpuint(image->pcir + 0x18, <=, at + image->length);
-        g_assert_cmpint(image->last, ==, i == images->len - 1);
+        g_assert_cmpint(optimus_image_ends_chain(image, size), ==,
+                        i == images->len - 1);
         optimus_image_is_for(rom, image, 0x10de, 0x2222);
         optimus_image_sum(rom, image);
         at += image->length;
@@ -523,9 +735,11 @@ static void test_truncation(void)
 
     for (size_t size = 0; size < rom->len; size++) {
         g_autofree char *why = NULL;
+        g_autoptr(GArray) images = parse(rom, size, 0, &why);
 
-        g_assert_null(parse(rom, size, 0, &why));
-        g_assert_nonnull(why);
+        /* but where Linux cuts, behind an image with NPDE */
+        g_assert_cmpint(!images, ==, size != 2 * UNIT);
+        g_assert_cmpint(!why, ==, !!images);
     }
     g_array_unref(parse_good(rom, 0));
 }
@@ -617,7 +831,13 @@ int main(int argc, char **argv)
     g_test_add_func("/optimus-rom/device-list", test_device_list);
     g_test_add_func("/optimus-rom/device-list/of-next",
                     test_device_list_of_next);
+    g_test_add_func("/optimus-rom/device-list/of-ff", test_device_list_of_ff);
     g_test_add_func("/optimus-rom/sum", test_sum);
+    g_test_add_func("/optimus-rom/cut-by-linux", test_cut_by_linux);
+    g_test_add_func("/optimus-rom/bit", test_bit);
+    g_test_add_func("/optimus-rom/judge/ids", test_judge_ids);
+    g_test_add_func("/optimus-rom/judge/content", test_judge_content);
+    g_test_add_func("/optimus-rom/judge/cut", test_judge_cut);
     g_test_add_func("/optimus-rom/errors", test_errors);
     g_test_add_func("/optimus-rom/longest", test_longest);
     g_test_add_func("/optimus-rom/truncation", test_truncation);

@@ -450,21 +450,33 @@ class Other(Case):
     def test_checksum(self):
         rom = bytearray(vbios.make(**BOCHS))
         rom[0x1000] = (rom[0x1000] + 3) % 256
-        self.warned(self.file(bytes(rom)), "the image at offset 0x0",
-                    "add up to 0x03, not to 0", "nouveau's fast path")
+        self.warned(self.file(bytes(rom)), "the checksum of the image at offset "
+                    "0x0 is wrong: NVIDIA's drivers refuse it")
 
     def test_other_device(self):
         self.warned(self.rom(vendor=0x10de, device=0x139b),
-                    "1234:1111", "10de:139b")
+                    "it is for 10de:139b, and the card is 1234:1111: NVIDIA's "
+                    "drivers refuse it, nouveau takes it")
         self.warned(self.rom(device=0x1112), "1234:1111", "1234:1112")
-        # any image of the chain will do
-        path = self.file(vbios.chain([{"device": 0x1112, "vendor": 0x1234},
-                                      {**BOCHS, "kind": 3}]))
+        # NVIDIA's drivers look at the x86 image
+        self.warned(self.file(vbios.chain([{"device": 0x1112, "vendor": 0x1234},
+                                           {**BOCHS, "kind": 3}])), "1234:1112")
+        path = self.file(vbios.chain([{"device": 0x1112, "vendor": 0x1234,
+                                       "kind": 3}, BOCHS]))
         self.assertEqual(self.start(path), (0, ""))
+        # and not at its list of further devices
+        rom = bytearray(vbios.make(device=0x1112, vendor=0x1234))
+        rom[0x48:0x4a] = b"\0\1"
+        rom[0x140:0x144] = b"\x11\x11\0\0"
+        self.warned(self.file(vbios.balance(bytes(rom), len(rom))),
+                    "1234:1111 is only in its list of further devices")
 
     def test_other_class(self):
-        self.warned(self.rom(class_code=0x020000), "0x020000",
-                    "not a display controller's")
+        """No driver looks at that."""
+        self.assertEqual(self.start(self.rom(class_code=0x020000)), (0, ""))
+
+    def test_no_x86(self):
+        self.warned(self.rom(kind=3), "no image is of the type x86")
 
 
 class Faults(Case):

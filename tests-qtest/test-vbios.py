@@ -5,6 +5,7 @@ They run in a mount namespace of their own, where /sys and parts of /proc are
 replaced by directories that describe a machine with the card in question."""
 
 import contextlib
+import hashlib
 import json
 import lzma
 import os
@@ -23,6 +24,7 @@ import threading
 import time
 import tty
 import unittest
+import zlib
 
 import vbios
 from machine import tap_main
@@ -87,19 +89,38 @@ def mounted(where, *args):
         subprocess.run(["umount", "--lazy", where], check=True)
 
 
-def with_bit(image, at=0x400):
-    """IMAGE with NVIDIA's table of tables, and in that the BIOS version."""
-    image = bytearray(image)
-    image[at:at + 12] = struct.pack("<2s3sxH4B", b"\xff\xb8", b"BIT", 0x100,
-                                    12, 6, 2, 0)
-    image[at + 12:at + 24] = struct.pack("<2B2H2B2H", ord("2"), 1, 4, 0,
-                                         ord("i"), 2, 0x20, at + 0x40)
-    image[at + 0x40:at + 0x45] = bytes([0x00, 0x55, 0x07, 0x82, 0x1a])
-    return vbios.balance(bytes(image), len(image))
+VERSION = {"i": bytes([0x00, 0x55, 0x07, 0x82, 0x1a])}   # 82.07.55.00.1a
 
 
 def break_checksum(image):
     return image[:-1] + bytes([image[-1] ^ 0x5a])
+
+
+def patched(image, *changes, fix=True):
+    """IMAGE with bytes at offsets, and the checksum right again unless FIX is
+    False."""
+    image = bytearray(image)
+    for at, data in changes:
+        image[at:at + len(data)] = data
+    return vbios.balance(bytes(image), len(image)) if fix else bytes(image)
+
+
+def without_bit(image):
+    return patched(image, (vbios.BIT, bytes(5)))
+
+
+def cut_by_linux(tokens=None):
+    """What the kernel shows in sysfs of x86 and EFI images with more behind
+    them: it stops where PCIR says that it is the last."""
+    return vbios.make(size=8192, npde=True, last=False, tokens=tokens) + \
+        vbios.make(size=4096, kind=3, npde=True, last=False, pcir_last=True)
+
+
+def dell(*contents):
+    """Sections of an update of Dell's."""
+    return b"".join(
+        bytes.fromhex("aaeeaa761becbb20f1e651") + bytes([n]) +
+        zlib.compress(content) + bytes(16) for n, content in enumerate(contents))
 
 
 def load_dump(image):
@@ -209,9 +230,12 @@ class Info(Case):
         for name, card in VGABIOS.items():
             with self.subTest(name):
                 path = SEABIOS / name
-                facts = self.info(path)
-                self.assertEqual(facts["verdict"], "usable as romfile")
+                facts = self.info(path, code=1)
+                self.assertIn(f"it is for {card} of class 030000, ",
+                              facts["verdict"])
                 image, = facts["images"]
+                self.assertEqual(image.pop("vendor_name", None),
+                                 "AMD" if card.startswith("1002") else None)
                 self.assertEqual(image, {
                     "offset": 0, "length": path.stat().st_size, "type": "x86",
                     "code_type": 0, "vendor": card[:4], "device": card[5:],
@@ -300,8 +324,39 @@ class Info(Case):
         self.assertIn("no image is of the type x86", facts["verdict"])
 
     def test_version_of_bit(self):
-        facts = self.info(self.put("v.rom", with_bit(vbios.make())))
+        facts = self.info(self.put("v.rom", vbios.make(tokens=VERSION)))
         self.assertEqual(facts["images"][0]["version"], "82.07.55.00.1a")
+
+    def test_origin(self):
+        """What helps to choose, in JSON and in the text."""
+        name = b"GM107 Board - 1234\r\n\0"
+        strings = bytes(15) + struct.pack("<HB", 0x800, len(name)) + bytes(3)
+        rom = patched(vbios.make(tokens={**VERSION, "S": strings}, pcir=0x60),
+                      (0x38, b"03/14/15"), (0x54, b"\xaa\x17\x78\x39"),
+                      (0x800, name))
+        path = self.put("v.rom", rom)
+        facts = self.info(path)
+        image, = facts["images"]
+        self.assertEqual(facts["sha256"], hashlib.sha256(rom).hexdigest())
+        expected = {"version": "82.07.55.00.1a", "board": "GM107 Board - 1234",
+                    "date": "03/14/15", "subsystem": "17aa:3978"}
+        self.assertEqual({fact: image[fact] for fact in expected}, expected)
+        text = self.good("info", path)
+        for fact, value in expected.items():
+            self.assertIn(f"  {fact} {value}\n", text)
+        self.assertIn(facts["sha256"], text)
+        self.assertIn("NVIDIA 10de:139b", text)
+
+    def test_no_origin(self):
+        """What is filled in later, or no date and no string at all."""
+        for ids in (b"PMID", b"\xde\x10\0\0", bytes(4), b"\xff" * 4):
+            strings = bytes(15) + struct.pack("<HB", 0xffff, 9)
+            path = self.put("v.rom", patched(
+                vbios.make(size=4096, tokens={"S": strings}, pcir=0x60),
+                (0x38, b"13/14\x01/5"), (0x54, ids)))
+            image, = self.info(path)["images"]
+            for fact in ("subsystem", "date", "board", "version"):
+                self.assertNotIn(fact, image)
 
     def test_version_of_text(self):
         image = bytearray(vbios.make())
@@ -311,7 +366,7 @@ class Info(Case):
 
     def test_version_broken(self):
         """Tables that lead out of the image, at its very end."""
-        image = vbios.make(size=4096)
+        image = without_bit(vbios.make(size=4096))
         for at, table in ((4096 - 5, b"\xff\xb8BIT"),
                           (4096 - 14, b"\xff\xb8BIT\0\0\1\x0c\6\xff\0i\2"),
                           (0x800, b"\xff\xb8BIT\0\0\1\xff\0\xff\0"),
@@ -340,16 +395,171 @@ class Info(Case):
         self.assertIn("none starts further in", facts["verdict"])
 
     def test_too_large(self):
-        """The device has room for 1000 KiB."""
-        room = 1000 << 10
+        """The device has room for 860 KiB."""
+        room = 860 << 10
         self.info(self.put("v.rom", vbios.make(size=room)))
         facts = self.info(self.put("v.rom", vbios.make(size=room) + b"\0"),
                           code=1)
         self.assertIn("cut off what follows", facts["verdict"])
         facts = self.info(self.put("v.rom", vbios.make(size=room + 512)),
                           code=1)
-        self.assertIn("the images have 1024512 bytes, and the device has room "
-                      "for 1024000", facts["verdict"])
+        self.assertIn("the images have 881152 bytes, and the device has room "
+                      "for 880640", facts["verdict"])
+
+    def test_cut_by_linux(self):
+        path = self.put("v.rom", cut_by_linux())
+        facts = self.info(path)
+        self.assertEqual([i["type"] for i in facts["images"]], ["x86", "EFI"])
+        self.assertIn("it was cut behind the image at offset 0x2000, as "
+                      "Linux's sysfs does, and the x86 image does not refer",
+                      facts["verdict"])
+        self.assertIn("without NPDE: 4096 bytes, last",
+                      self.good("info", path))
+
+        # pointers of generations that have something there
+        for token, pointer in (("P", 8192), ("p", 0xffffc)):
+            facts = self.info(self.put("v.rom", cut_by_linux(
+                {token: struct.pack("<3I", 8188, 0xffffffff, pointer)})), code=1)
+            self.assertEqual(len(facts["images"]), 2)
+            self.assertIn("nvflash, GPU-Z or the laptop's firmware have the "
+                          "whole", facts["verdict"])
+        self.info(self.put("v.rom", cut_by_linux(
+            {"P": struct.pack("<2I", 8188, 0x100000)})))
+
+        # of a card without NPDE it is no rule of Linux's
+        facts = self.info(self.put("v.rom", vbios.make(last=False)), code=1)
+        self.assertIn("get it again", facts["verdict"])
+
+    def test_second_chain(self):
+        """Found by those who look at PCIR alone."""
+        first = vbios.make(size=8192, npde=True)
+        second = vbios.make(size=4096, kind=3)
+        path = self.put("v.rom", first + bytes(512) + second + b"\xff" * 99)
+        facts = self.info(path)
+        self.assertEqual(len(facts["images"]), 1)
+        (image,), = facts["further_chains"]
+        self.assertEqual((image["offset"], image["type"]), (8704, "EFI"))
+        self.assertEqual(facts["trailing"], 99)
+        self.assertIn("trim --all keeps", facts["verdict"])
+        text = self.good("info", path)
+        self.assertIn("512 bytes: padding", text)
+        self.assertIn("another chain of images:\n0x002200  4096 bytes: EFI",
+                      text)
+
+    def test_device_list_of_ff(self):
+        """A list that is none, and one that ends where the flash is empty."""
+        rom = patched(vbios.make(), (0x48, b"\xff\xff"))
+        self.assertEqual(self.info(self.put("v.rom", rom))["images"][0]
+                         ["device_list"], [])
+        rom = patched(vbios.make(), (0x48, b"\0\1"),
+                      (0x140, b"\x92\x13" + b"\xff" * 5000))
+        path = self.put("v.rom", rom)
+        self.assertEqual(self.info(path)["images"][0]["device_list"], ["1392"])
+        self.assertIn("device list: 1392\n", self.good("info", path))
+
+    def test_other_vendor(self):
+        for vendor, says in ((0x1002, "a device of AMD"),
+                             (0x8086, "a device of Intel"),
+                             (0x102b, "which is not NVIDIA's")):
+            path = self.put("v.rom", vbios.make(vendor=vendor))
+            facts = self.info(path, code=1)
+            self.assertIn(f"it is for {vendor:04x}:139b of class 030200, "
+                          f"{says}, and only drivers of NVIDIA cards look for "
+                          "_ROM", facts["verdict"])
+
+    def test_efi_without_class(self):
+        facts = self.info(self.put("v.rom", vbios.make(kind=3, class_code=0)),
+                          code=1)
+        self.assertIn("no image is of the type x86", facts["verdict"])
+        self.assertNotIn("class", facts["verdict"])
+
+    def test_other_order(self):
+        """The x86 image counts, wherever in the chain it is."""
+        rom = vbios.chain([{"kind": 0xe0, "class_code": 0},
+                           {"kind": 3, "class_code": 0}, {"tokens": VERSION}])
+        self.assertEqual(self.info(self.put("v.rom", rom))["verdict"],
+                         "usable as romfile")
+
+    def test_damaged(self):
+        """NVIDIA's own images sum up to 0, too, and EFI images do not."""
+        parts = [{"size": 4096, "npde": True},
+                 {"size": 4096, "kind": 3, "npde": True},
+                 {"size": 4096, "kind": 0xe0, "npde": True},
+                 {"size": 1024, "kind": 0x70}]
+        rom = vbios.chain(parts)
+        path = self.put("v.rom", rom)
+        self.assertEqual(self.info(path)["verdict"], "usable as romfile")
+        self.assertEqual(self.good("info", path).count("checksum right"), 3)
+        self.info(self.put("v.rom", patched(rom, (0x1fff, b"x"), fix=False)))
+        self.assertEqual(self.info(path)["remarks"], "")
+        facts = self.info(self.put("v.rom", patched(
+            rom, (0x2fff, b"x"), (0x33ff, b"x"), fix=False)))
+        self.assertIn("the checksum of what NVIDIA has at offset 0x2000, 0x3000 "
+                      "is wrong: it is damaged", facts["verdict"])
+        self.assertIn("--fix-checksum", facts["verdict"])
+        self.assertTrue(facts["nvidia"])
+
+    def test_bit(self):
+        for rom, says in (
+                (without_bit(vbios.make()), "it has no BIT"),
+                (patched(vbios.make(), (vbios.BIT + 8, b"\x0d")),
+                 "the checksum of its BIT")):
+            facts = self.info(self.put("v.rom", rom))
+            self.assertIn("usable as romfile with nouveau only: " + says,
+                          facts["verdict"])
+            self.assertFalse(facts["nvidia"])
+            self.assertTrue(facts["nouveau"])
+        facts = self.info(self.put("v.rom", without_bit(
+            vbios.make(class_code=0x020000))), code=1)
+        self.assertIn("it is for devices of class 020000", facts["verdict"])
+
+    def test_nvgi_checksum(self):
+        rom = bytearray(vbios.chain([{}], nvgi=True))
+        rom[-1] ^= 1
+        facts = self.info(self.put("v.rom", bytes(rom)), code=1)
+        self.assertIn("cut them out with optimus-vbios trim; and the checksum of "
+                      "the image at offset 0x2000 is wrong", facts["verdict"])
+
+    CONTAINERS = {
+        b"PK\3\4": "unzip -d", b"7z\xbc\xaf\x27\x1c": "7z x",
+        b"\x1f\x8b\x08": "gunzip", b"BZh9": "bunzip2", b"\xfd7zXZ\0": "unxz",
+        b"Rar!\x1a\x07\0": "unrar", b"MSCF\0\0\0\0": "cabextract",
+        b"MZ" + bytes(999) + b"Inno Setup Setup Data (5.5.7)": "innoextract",
+        b"MZ" + bytes(999) + b"7z\xbc\xaf\x27\x1c": "7z x",
+        b"MZ" + bytes(999) + b"UPX!": "upx -d",
+        b"MZ" + bytes(999) + b"PK\3\4": "unzip -d",
+        b"55 AA 7E CB": "xxd -r", b"0x55, 0xAA, 0x7e": "xxd -r",
+        b"00000000: 55aa 7ecb": "xxd -r", b"0000  55 aa 7e": "xxd -r"}
+
+    def test_containers(self):
+        """What it is, and the command that unpacks it, which all name."""
+        for start, command in self.CONTAINERS.items():
+            path = self.put("a file", start + bytes(3000))
+            self.assertIn(command, self.info(path, code=1)["verdict"])
+            self.assertIn("'a file'".replace("a", f"{self.dir}/a", 1),
+                          self.info(path, code=1)["verdict"])
+            self.bad("trim", path, self.dir / "out.rom", says=command)
+            self.bad("extract", path, "-o", self.dir / "out", says=command)
+        for start in (b"55 ab 7e", b"MZ" + bytes(999), b"x7z\xbc\xaf\x27\x1c",
+                      b"ff 55 aa"):
+            self.assertIn("firmware update", self.info(
+                self.put("a file", start + bytes(3000)), code=1)["verdict"])
+
+    def test_registry(self):
+        path = self.put("v.reg", b'REGEDIT4\r\n"a"=hex:55,aa\r\n')
+        self.assertIn("an export of Windows' registry: optimus-vbios extract",
+                      self.info(path, code=1)["verdict"])
+
+    def test_control_characters(self):
+        """Are not sent to the terminal."""
+        path = self.put("a\x1b[31mb\n\x9b.rom", vbios.make())
+        shown = f"{self.dir}/a\\x1b[31mb\\x0a\\xc2\\x9b.rom"
+        self.assertTrue(self.good("info", path).startswith(shown + ": "))
+        out = self.dir / "out\x1b.rom"
+        self.assertIn("/out\\x1b.rom' has", self.good("trim", path, out))
+        self.bad("trim", path, out, says="/out\\x1b.rom' exists")
+        self.assertIn("/ro\\x1b/10de", self.good("extract", path, "-o",
+                                               self.dir / "ro\x1b"))
 
     def test_odd_name(self):
         name = 'a "name" \\ with\ttab \xff'.encode("latin-1")
@@ -393,6 +603,40 @@ class Trim(Case):
         mended = (self.dir / "mended.rom").read_bytes()
         self.assertEqual(sum(mended) % 256, 0)
         self.assertEqual(mended[:-1], rom[:-1])
+
+    def test_checksums_of_all(self):
+        """Where PCIR counts all images and NPDE each of them: a tool that made
+        the whole right has left both wrong."""
+        parts = [{"size": 4096, "npde": True, "pcir_units": 16},
+                 {"size": 4096, "kind": 0xe0, "npde": True}]
+        rom = vbios.chain(parts)
+        path = self.put("v.rom", patched(
+            rom, (0x200, bytes([rom[0x200] + 1 & 0xff])),
+            (0x1200, bytes([rom[0x1200] - 1 & 0xff])), fix=False))
+        self.assertEqual(sum(path.read_bytes()) % 256, 0)
+        said = self.good("trim", path, self.dir / "out.rom", "--fix-checksum")
+        self.assertEqual(said.count("is right now"), 2)
+        mended = (self.dir / "out.rom").read_bytes()
+        self.assertEqual(sum(mended[:4096]) % 256, 0)
+        self.assertEqual(sum(mended) % 256, 0)
+        self.assertEqual(self.info(self.dir / "out.rom")["verdict"],
+                         "usable as romfile")
+
+    def test_all(self):
+        first = vbios.make(size=8192, npde=True)
+        whole = first + bytes(512) + vbios.make(size=4096, kind=3)
+        path = self.put("v.rom", b"abc" + whole + b"\xff" * 99)
+        out = self.dir / "out.rom"
+        self.assertIn("cut off were other images at offset 0x2203: --all would "
+                      "keep them", self.good("trim", path, out))
+        self.assertEqual(out.read_bytes(), first)
+        self.good("trim", path, out, "--force", "--all")
+        self.assertEqual(out.read_bytes(), whole)
+
+    def test_cut_by_linux(self):
+        rom = cut_by_linux()
+        self.good("trim", self.put("v.rom", b"x" + rom), self.dir / "out.rom")
+        self.assertEqual((self.dir / "out.rom").read_bytes(), rom)
 
     def test_right_checksum_with_fix(self):
         rom = vbios.make(size=51200)
@@ -574,9 +818,12 @@ class Refusals(Case):
                 (["ssdt", "a", "-o", "b", "--at", "01:00.0"], "no place")):
             with self.subTest(args):
                 self.bad(*args, says=says, code=2)
-        run = self.run_tool("info", "--frob")
-        self.assertEqual(run.returncode, 2)
-        self.assertIn("unrecognized option '--frob'", run.stderr)
+        for command in ("info", "trim", "extract", "dump", "ssdt"):
+            run = self.run_tool(command, "--frob")
+            self.assertEqual(run.returncode, 2)
+            self.assertEqual(run.stderr, f"optimus-vbios {command}: "
+                             "unrecognized option '--frob'\n"
+                             "See optimus-vbios --help\n")
 
     def test_bdf(self):
         for bdf in ("01:00", "x", "01:20.0", "01:00.8", "001:00.0",
@@ -627,7 +874,7 @@ class Extract(Case):
                 for name in self.files("out")}
 
     def test_raw(self):
-        rom = with_bit(vbios.make())
+        rom = vbios.make(tokens=VERSION)
         path = self.put("bios.bin", load_dump(rom))
         said = self.extract(path, "--device", "10de:139b")
         (name, data), = self.found().items()
@@ -649,7 +896,93 @@ class Extract(Case):
         struct.pack_into("<H", rom, 0x48, 0x100)
         struct.pack_into("<3H", rom, 0x140, 0x1392, 0x1c8d, 0)
         path = self.put("bios.bin", bytes(rom))
-        self.assertIn("(fits)", self.extract(path, "--device", "10de:1c8d"))
+        said = self.extract(path, "--device", "10de:1c8d")
+        self.assertIn("(fits)", said)
+        self.assertIn("only in its list of further devices", said)
+        # one that is made for the card is better
+        other = vbios.make(device=0x1c8d)
+        said = self.extract(self.put("bios.bin", bytes(rom) + other), "--device",
+                            "10de:1c8d")
+        self.assertIn("10de-1c8d", said.splitlines()[-1])
+        self.assertTrue(said.endswith("fits 10de:1c8d\n"), said)
+
+    def test_efi_only(self):
+        """What has no x86 image does not fit, unless something else does."""
+        efi = vbios.make(kind=3, size=8192)
+        path = self.put("bios.bin", efi)
+        said = self.extract(path, "--device", "10de:139b", code=1,
+                            err="no image is of the type x86")
+        self.assertIn("(not usable)", said)
+        rom = vbios.make()
+        said = self.extract(self.put("bios.bin", efi + rom), "--device",
+                            "10de:139b")
+        self.assertRegex(said.splitlines()[-1], "^'.*' fits 10de:139b$")
+        self.assertEqual(pathlib.Path(said.splitlines()[-1].split("'")[1])
+                         .read_bytes(), rom)
+
+    def test_other_order(self):
+        """The name is of the x86 image, and the column has room."""
+        rom = vbios.chain([{"kind": 0xe0, "class_code": 0, "device": 0x2200},
+                           {"kind": 3, "size": 4096}, {"tokens": VERSION}])
+        said = self.extract(self.put("bios.bin", rom))
+        (name, data), = self.found().items()
+        self.assertTrue(name.startswith("10de-139b-82.07.55.00.1a-"), name)
+        self.assertEqual(data, rom)
+        head, row = said.splitlines()
+        self.assertEqual(row[head.index("images"):head.index("file")].strip(),
+                         "E0+EFI+x86")
+        # which a part of NVIDIA's for the chip does not make fit
+        self.extract(self.put("bios.bin", rom), "--device", "10de:2200", code=1,
+                     err="has no option ROM for 10de:2200")
+
+    def test_dell(self):
+        """zlib streams, in each other, with UEFI firmware in them, and cut off."""
+        # which deflate does not leave as they are
+        plain, packed, inner, cut, fv = (
+            patched(vbios.make(size=16384), (0x400, b"%d" % n * 15000))
+            for n in range(5))
+        path = self.put("update.exe", b"MZ" + bytes(99) + plain + dell(
+            packed, b"PFS.HDR." + dell(bytes(7), inner), ovmf_with(fv)) +
+            dell(cut + random.Random(9).randbytes(9999))[:-1000])
+        said = self.extract(path, "--device", "10de:139b")
+        self.assertEqual(sorted(self.found().values()),
+                         sorted([plain, packed, inner, fv, cut]))
+        self.assertEqual(said.count("(compressed)"), 4)
+        # stray signatures, and an endless row of containers in each other
+        head = dell(b"")[:12]
+        self.extract(self.put("a", head + b"x" + head), code=1,
+                     err="no complete")
+        nested = b"x"
+        for _ in range(50):
+            nested = dell(nested)
+        self.extract(self.put("b", nested), code=1, err="no complete")
+
+    def test_registry(self):
+        rom = vbios.make(size=4096)
+        digits = ",".join(f"{byte:02x}" for byte in rom)
+        lines = ",\\\r\n  ".join(digits[at:at + 75] for at in
+                                 range(0, len(digits), 75)).replace(",,", ",")
+        text = (f'[HKEY_LOCAL_MACHINE\\SYSTEM]\r\n"x"=hex(2):00,\\\r\n  00\r\n'
+                f'"Name"="=hex"\r\n"vbios"=hex:{lines}\r\n"y"=dword:55aa\r\n')
+        new = "Windows Registry Editor Version 5.00\r\n\r\n" + text
+        for content in (("\ufeff" + new).encode("utf-16-le"),
+                        ("\ufeff" + new).encode(), b"REGEDIT4\n" + text.encode()):
+            said = self.extract(self.put("v.reg", content))
+            self.assertEqual(list(self.found().values()), [rom])
+            self.assertIn("(registry)", said)
+            shutil.rmtree(self.dir / "out")
+        self.extract(self.put("v.reg", new.replace(":55", ":54").encode()),
+                     code=1, err="no complete option ROM")
+
+    def test_own_flash(self):
+        """Nobody is sent to look for what Turing's laptops do not have."""
+        path = self.put("bios.bin", b"x" * 5000)
+        self.extract(path, "--device", "10de:1e00", code=1,
+                     err="the card has a flash of its own")
+        self.extract(path, "--device", "10de:1dff", code=1, err="unpack it")
+        path = self.put("bios.bin", vbios.make())
+        self.extract(path, "--device", "10de:2520", code=1,
+                     err="such a card has a flash of its own")
 
     def test_several(self):
         """Two of three are the same; one does not end; one is a stray 55 AA."""
@@ -696,8 +1029,10 @@ class Extract(Case):
 
     def test_without_uefiextract(self):
         path = self.put("bios.fd", ovmf_with(vbios.make()))
-        self.extract(path, tool=False, code=1,
-                     err="install UEFIExtract (Debian: uefitool-cli)")
+        run = self.bad("extract", path, "-o", self.dir / "out",
+                       says="install UEFIExtract (Debian: uefitool-cli)",
+                       path="/nonexistent")
+        self.assertNotIn("no complete", run.stderr)
         self.assertEqual(self.found(), {})
         # what is there without it is found
         rom = vbios.make(seed=2)
@@ -1141,31 +1476,93 @@ class Dump(Case):
         self.assertEqual(run.returncode, code, run.stdout + run.stderr)
         return run
 
-    def test_acpi(self):
-        """Firmware with sections of 32 KiB that ends with the ROM."""
-        rom = vbios.chain([{"size": 72192, "npde": True},
-                           {"size": 8192, "kind": 0xe0}])
+    ROM = vbios.chain([{"size": 72192, "npde": True},
+                       {"size": 8192, "kind": 0xe0}])
 
-        def method(name, offset, length):
-            if offset + length > len(rom):
-                return "Error: AE_AML_BUFFER_LIMIT"
-            if offset // 0x8000 != (offset + length - 1) // 0x8000:
-                return bytes(length)
-            return rom[offset:offset + length]
+    def shape_aborts(self, offset, length):
+        """Sections of 32 KiB, of which CreateField takes a part."""
+        if offset // 0x8000 != (offset + length - 1) // 0x8000:
+            return "Error: AE_AML_BUFFER_LIMIT"
+        return self.ROM[offset:offset + length]
 
-        answers = self.acpi(method)
-        run = self.dump()
-        self.assertEqual(run.stderr, "")
-        self.assertIn(f"has {len(rom)} bytes from the card's ACPI method _ROM",
-                      run.stdout)
-        self.assertEqual(self.out.read_bytes(), rom)
-        for name, offset, length in answers.calls:
-            self.assertEqual(name, "\\_SB_.PCI0.PEG0.PEGP._ROM")
-            self.assertTrue(0 < length <= 42)
-            self.assertEqual(offset >> 12, (offset + length - 1) >> 12)
+    def shape_zeros(self, offset, length):
+        """The same with Mid."""
+        if offset // 0x8000 != (offset + length - 1) // 0x8000:
+            return bytes(length)
+        return self.ROM[offset:offset + length]
+
+    def shape_whole(self, offset, length):
+        return self.ROM[offset:offset + length]
+
+    def shape_window(self, offset, length):
+        """Pages, whatever is asked for; acpi_call shows the first bytes."""
+        return (self.ROM + bytes(4096))[offset:offset + 42]
+
+    def shape_region(self, offset, length):
+        """A region of eight times the length, below a field of 8 KiB."""
+        if length << 3 < 0x2000:
+            return "Error: AE_AML_REGION_LIMIT"
+        return (self.ROM + bytes(4096))[offset:offset + min(length, 42)]
+
+    def test_shapes(self):
+        """Vendors' methods, on a kernel that turns short fields into numbers."""
+        for shape, most_fail in (("aborts", 0), ("zeros", 0), ("whole", 0),
+                                 ("window", 0), ("region", 1)):
+            failed = []
+
+            def method(name, offset, length):
+                self.assertEqual(name, "\\_SB_.PCI0.PEG0.PEGP._ROM")
+                if offset + 9 > len(self.ROM):
+                    return "Error: AE_AML_BUFFER_LIMIT"
+                if length <= 8:
+                    return "0x1234"
+                answer = getattr(self, "shape_" + shape)(offset, length)
+                if isinstance(answer, str):
+                    failed.append((offset, length))
+                return answer
+
+            with self.subTest(shape), contextlib.ExitStack() as self.stack:
+                answers = self.acpi(method)
+                run = self.dump("--force")
+                self.assertEqual(run.stderr, "")
+                self.assertIn(f"has {len(self.ROM)} bytes from the card's ACPI "
+                              "method _ROM", run.stdout)
+                self.assertEqual(self.out.read_bytes(), self.ROM)
+                self.assertLessEqual(len(failed), most_fail)
+                # 98 for each page, and a few for headers and ends
+                self.assertLess(len(answers.calls),
+                                98 * (len(self.ROM) / 4096 + 1))
+
+    def test_not_overwritten(self):
+        self.acpi(lambda name, *what: self.shape_whole(*what))
+        self.dump()
         self.bad("dump", "--host", "01:00.0", "-o", self.out,
                  says="add --force")
         self.dump("--force")
+
+    def test_no_method(self):
+        """What that means is said, for the generation of the card."""
+        answers = self.acpi(lambda name, *what: "Error: AE_NOT_FOUND")
+        for device, says in (("1c8d", "a card without _ROM often has a flash"),
+                             ("2520", "Turing on, as this one, nearly always")):
+            (self.card / "device").write_text(f"0x{device}\n")
+            run = self.dump(code=1)
+            self.assertIn("the firmware has no _ROM for it; ", run.stderr)
+            self.assertIn(says, run.stderr)
+        self.assertIn("needs no romfile", run.stderr)
+        self.assertEqual(len(answers.calls), 2)
+
+    def test_cut_by_linux(self):
+        """Of sysfs, or the kernel's own idea of the end."""
+        shutil.rmtree(self.card / "firmware_node")
+        needed = {"P": struct.pack("<I", 8192)}
+        (self.card / "rom").write_bytes(cut_by_linux(needed))
+        run = self.dump(code=1)
+        self.assertIn("not from the card's ROM BAR in sysfs: it was cut",
+                      run.stderr)
+        (self.card / "rom").write_bytes(cut_by_linux())
+        self.assertIn("warning: it was cut", self.dump().stderr)
+        self.assertEqual(self.out.read_bytes(), cut_by_linux())
 
     def test_end(self):
         """An image that ends with PCIR is not read past its end."""
@@ -1194,8 +1591,8 @@ class Dump(Case):
         self.acpi(lambda name, offset, length:
                   vbios.make(size=2048, device=1)[offset:offset + length])
         run = self.dump()
-        self.assertIn("warning: the card is 10de:139b, and this is for "
-                      "10de:0001", run.stderr)
+        self.assertIn("warning: it is for 10de:0001, and the card is 10de:139b: "
+                      "NVIDIA's drivers refuse it, nouveau takes it", run.stderr)
 
     def test_bad_checksum(self):
         rom = break_checksum(vbios.make(size=2048))
@@ -1207,7 +1604,8 @@ class Dump(Case):
         rom = vbios.make(size=2048)
         self.nouveau(rom + bytes(100))
         self.nouveau(vbios.make(seed=2), "0000:00:02.0", "0")
-        for answer, says in (("Error: AE_NOT_FOUND", "gave: Error: AE_NOT_FO"),
+        for answer, says in (("Error: AE_NOT_FOUND", "has no _ROM for it"),
+                             ("Error: AE_ERROR", "gave: Error: AE_ERROR"),
                              ("0x0", "gave: 0x0"), ("{}", "gave: {}"),
                              ("not called", "gave: not called"),
                              (bytes(42), "starts with 00 00, not with 55 aa")):
@@ -1301,9 +1699,18 @@ class Dump(Case):
                                           self.dir / "out", "--host",
                                           "01:00.0"))
         (self.card / "device").write_text("0x1c8d\n")
-        facts = self.info(path, "--host", "01:00.0", code=1)
-        self.assertIn("it is for 10de:139b, and the card at 01:00.0 is "
-                      "10de:1c8d", facts["verdict"])
+        facts = self.info(path, "--host", "01:00.0")
+        self.assertEqual(facts["verdict"], "usable as romfile for the card at "
+                         "01:00.0 with nouveau only: it is for 10de:139b, and "
+                         "the card is 10de:1c8d: NVIDIA's drivers refuse it, "
+                         "nouveau takes it")
+        self.assertFalse(facts["nvidia"])
+        path = self.put("v.rom", patched(
+            vbios.make(), (0x48, b"\0\1"), (0x140, b"\x8d\x1c\0\0")))
+        facts = self.info(path, "--host", "01:00.0")
+        self.assertIn("the card 10de:1c8d is only in its list of further "
+                      "devices", facts["verdict"])
+        self.assertFalse(facts["nvidia"])
 
 
 def main():

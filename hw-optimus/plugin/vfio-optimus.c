@@ -156,35 +156,17 @@ static GArray *parse_rom(const char *path, const GByteArray *rom, Error **errp)
     return NULL;
 }
 
-/* Warn of what drivers may not like; needs a realized parent. */
+/* Warn of what drivers will not like; needs a realized parent. */
 static void check_rom(PCIDevice *pdev, const char *path, const GByteArray *rom,
                       const GArray *images)
 {
     uint16_t vendor = pci_default_read_config(pdev, PCI_VENDOR_ID, 2);
     uint16_t device = pci_default_read_config(pdev, PCI_DEVICE_ID, 2);
-    const OptimusImage *first = &g_array_index(images, OptimusImage, 0);
-    bool found = false;
+    g_autoptr(GPtrArray) remarks = g_ptr_array_new_with_free_func(g_free);
 
-    for (unsigned int i = 0; i < images->len; i++) {
-        const OptimusImage *image = &g_array_index(images, OptimusImage, i);
-        uint8_t sum = optimus_image_sum(rom->data, image);
-
-        found |= optimus_image_is_for(rom->data, image, vendor, device);
-        if (image->code_type == OPTIMUS_CODE_X86 && sum) {
-            warn_report("romfile '%s': the bytes of the image at offset 0x%zx "
-                        "add up to 0x%02x, not to 0; nouveau's fast path will "
-                        "not take it", path, image->offset, sum);
-        }
-    }
-    if (!found) {
-        warn_report("romfile '%s': no image is for this device, %04x:%04x; the "
-                    "first one is for %04x:%04x", path, vendor, device,
-                    first->vendor, first->device);
-    }
-    if (first->class_code >> 16 != PCI_BASE_CLASS_DISPLAY) {
-        warn_report("romfile '%s': the class code of the first image is "
-                    "0x%06x, which is not a display controller's", path,
-                    first->class_code);
+    optimus_rom_judge(rom->data, images, vendor, device, remarks);
+    for (unsigned int i = 0; i < remarks->len; i++) {
+        warn_report("romfile '%s': %s", path, (char *)remarks->pdata[i]);
     }
 }
 

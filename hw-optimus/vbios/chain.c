@@ -37,15 +37,27 @@ const OptimusImage *chain_image(const Chain *chain, unsigned int index)
     return &g_array_index(chain->images, OptimusImage, index);
 }
 
+const OptimusImage *chain_main_image(const Chain *chain)
+{
+    return optimus_rom_x86(chain->images) ?: chain_image(chain, 0);
+}
+
+OptimusFate chain_judge(const Chain *chain, const uint8_t *rom, PCIName card,
+                        char **remarks)
+{
+    g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func(g_free);
+    OptimusFate fate = optimus_rom_judge(rom, chain->images, card.vendor,
+                                         card.device, list);
+
+    g_ptr_array_add(list, NULL);
+    *remarks = g_strjoinv("; ", (char **)list->pdata);
+    return fate;
+}
+
 bool chain_is_for(const Chain *chain, const uint8_t *rom, PCIName name)
 {
-    for (unsigned int i = 0; i < chain->images->len; i++) {
-        if (optimus_image_is_for(rom, chain_image(chain, i), name.vendor,
-                                 name.device)) {
-            return true;
-        }
-    }
-    return false;
+    return optimus_image_is_for(rom, chain_main_image(chain), name.vendor,
+                                name.device);
 }
 
 void scan_start(ChainScan *scan, const uint8_t *rom, size_t size, bool progress)
@@ -73,7 +85,7 @@ static bool has_pcir(const ChainScan *scan, size_t offset)
     if (left < PCIR_POINTER + 2) {
         return false;
     }
-    pcir = lduw_le_p(header + PCIR_POINTER);
+    pcir = optimus_le16(header + PCIR_POINTER);
     return pcir + 4 <= left && !memcmp(header + pcir, "PCIR", 4);
 }
 
@@ -94,7 +106,7 @@ static bool try_chain(ChainScan *scan, size_t offset)
            optimus_rom_image(scan->rom, scan->size, next, next == offset,
                              &image, NULL)) {
         next += image.length;
-        if (image.last) {
+        if (optimus_image_ends_chain(&image, scan->size)) {
             return true;
         }
     }
@@ -138,4 +150,39 @@ bool scan_next(ChainScan *scan, Chain *chain)
         }
     }
     return false;
+}
+
+bool is_rom(const uint8_t *data, size_t size)
+{
+    return size >= 2 && data[0] == 0x55 && data[1] == 0xaa;
+}
+
+GArray *find_chains(const InputFile *file, char **why_not,
+                    unsigned int *cut_off)
+{
+    GArray *chains = g_array_new(false, false, sizeof(Chain));
+    ChainScan scan;
+    Chain chain;
+
+    *why_not = NULL;
+    scan_start(&scan, file->data, file->size, true);
+    if (chain_at(file->data, file->size, 0, &chain, why_not)) {
+        g_array_append_val(chains, chain);
+        scan.at = chain.length;
+    }
+    while (scan_next(&scan, &chain)) {
+        g_array_append_val(chains, chain);
+    }
+    *cut_off = scan.broken;
+    scan_end(&scan);
+    end_progress();
+    return chains;
+}
+
+void free_chains(GArray *chains)
+{
+    for (unsigned int i = 0; i < chains->len; i++) {
+        chain_free(&g_array_index(chains, Chain, i));
+    }
+    g_array_unref(chains);
 }

@@ -35,7 +35,7 @@ _optimus_vbios()
     if [[ $cur == -* ]]; then
         case ${COMP_WORDS[1]} in
         info) options="--json --host" ;;
-        trim) options="--force --fix-checksum" ;;
+        trim) options="--force --fix-checksum --all" ;;
         extract) options="-o --device --host" ;;
         dump) options="--host -o --force" ;;
         ssdt) options="-o --at --for" ;;

@@ -102,7 +102,7 @@ static GByteArray *read_enabled(const char *card, int fd, char **why)
     return rom;
 }
 
-GByteArray *get_from_bar(const char *card, char **why)
+GByteArray *get_from_bar(const char *card, PCIName name, char **why)
 {
     g_autofree char *path = g_build_filename(card, "rom", NULL);
     int fd = open(path, O_RDWR | O_CLOEXEC);

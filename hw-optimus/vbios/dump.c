@@ -8,7 +8,6 @@
 #include "dump.h"
 #include <errno.h>
 #include <getopt.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #define DRI_DIR "/sys/kernel/debug/dri"
@@ -31,7 +30,8 @@ static bool is_dri_of(const char *dir, const char *card)
     return g_strv_contains((const char *const *)words, wanted);
 }
 
-static GByteArray *get_from_nouveau(const char *card, char **why)
+static GByteArray *get_from_nouveau(const char *card, PCIName unused,
+                                    char **why)
 {
     g_autoptr(GDir) dir = g_dir_open(DRI_DIR, 0, NULL);
     g_autoptr(GByteArray) rom = NULL;
@@ -60,43 +60,41 @@ static GByteArray *get_from_nouveau(const char *card, char **why)
 
 static const struct {
     const char *name;
-    GByteArray *(*get)(const char *card, char **why);
+    GByteArray *(*get)(const char *card, PCIName name, char **why);
 } sources[] = {
     { "the card's ACPI method _ROM", get_from_acpi },
     { "nouveau's copy in debugfs", get_from_nouveau },
     { "the card's ROM BAR in sysfs", get_from_bar },
 };
 
-/* Cut @rom to the images that it starts with. */
-static bool cut_to_chain(GByteArray *rom, Chain *chain, char **why)
+/*
+ * Cut @rom to the images that it starts with, and warn of what drivers will not
+ * like; false with *@why set if there is none that a driver can use.
+ */
+static bool take(GByteArray *rom, PCIName name, char **why)
 {
+    g_autofree char *remarks = NULL;
+    OptimusFate fate;
+    Chain chain;
+
     if (!rom->len) {
         *why = g_strdup("it is empty");
         return false;
     }
-    if (!chain_at(rom->data, rom->len, 0, chain, why)) {
+    if (!chain_at(rom->data, rom->len, 0, &chain, why)) {
         return false;
     }
-    g_byte_array_set_size(rom, chain->length);
+    g_byte_array_set_size(rom, chain.length);
+    fate = chain_judge(&chain, rom->data, name, &remarks);
+    chain_free(&chain);
+    if (fate == OPTIMUS_USELESS) {
+        *why = g_steal_pointer(&remarks);
+        return false;
+    }
+    if (*remarks) {
+        complain("warning: %s", remarks);
+    }
     return true;
-}
-
-static void warn_of(const Chain *chain, const uint8_t *rom, PCIName name)
-{
-    for (unsigned int i = 0; i < chain->images->len; i++) {
-        const OptimusImage *image = chain_image(chain, i);
-
-        if (has_bad_checksum(rom, image)) {
-            complain("warning: the checksum of the image at offset 0x%zx is "
-                     "wrong", image->offset);
-        }
-    }
-    if (!chain_is_for(chain, rom, name)) {
-        const OptimusImage *first = chain_image(chain, 0);
-
-        complain("warning: the card is %04x:%04x, and this is for %04x:%04x",
-                 name.vendor, name.device, first->vendor, first->device);
-    }
 }
 
 static int dump(const char *card, PCIName name, const char *out, bool force)
@@ -104,30 +102,26 @@ static int dump(const char *card, PCIName name, const char *out, bool force)
     for (size_t i = 0; i < G_N_ELEMENTS(sources); i++) {
         g_autoptr(GByteArray) rom = NULL;
         g_autofree char *why = NULL;
-        Chain chain;
-        bool written;
 
-        rom = sources[i].get(card, &why);
+        rom = sources[i].get(card, name, &why);
         end_progress();
         if (is_interrupted()) {
             return EXIT_BAD;
         }
-        if (!rom || !cut_to_chain(rom, &chain, &why)) {
+        if (!rom || !take(rom, name, &why)) {
             complain("not from %s: %s", sources[i].name, why);
             continue;
         }
-        warn_of(&chain, rom->data, name);
-        written = write_output(out, force, rom->data, rom->len);
-        if (written) {
-            printf("'%s' has %u bytes from %s\n", out, rom->len,
-                   sources[i].name);
+        if (!write_output(out, force, rom->data, rom->len)) {
+            return EXIT_BAD;
         }
-        chain_free(&chain);
-        return written ? EXIT_GOOD : EXIT_BAD;
+        say("'%s' has %u bytes from %s", out, rom->len, sources[i].name);
+        return EXIT_GOOD;
     }
     complain("'%s' was not written: this machine does not give the video BIOS "
-             "away; try optimus-vbios extract on a firmware update of its "
-             "maker", out);
+             "away; %s", out, has_own_flash(name) ?
+             "the card has a flash of its own as a rule, and needs no romfile" :
+             "try optimus-vbios extract on a firmware update of its maker");
     return EXIT_BAD;
 }
 
@@ -159,7 +153,7 @@ int dump_main(int argc, char **argv)
         case 'h':
             return print_help();
         default:
-            return wrong_usage("dump: the command line is wrong");
+            return wrong_option();
         }
     }
     if (argc != optind || !host || !out) {

@@ -11,7 +11,7 @@
  * What the source has for the card with the sysfs directory @card, or NULL with
  * @why set, unless a signal came.
  */
-GByteArray *get_from_acpi(const char *card, char **why);
-GByteArray *get_from_bar(const char *card, char **why);
+GByteArray *get_from_acpi(const char *card, PCIName name, char **why);
+GByteArray *get_from_bar(const char *card, PCIName name, char **why);
 
 #endif

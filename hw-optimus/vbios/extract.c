@@ -7,10 +7,11 @@
 #include "vbios.h"
 #include <errno.h>
 #include <getopt.h>
-#include <stdio.h>
 #include <sys/stat.h>
 
 #define HASH_DIGITS 8           /* of a file's name */
+#define TYPES_WIDTH 16          /* of "x86+EFI+E0+E0+70" */
+#define DEPTH_MAX   4           /* of containers in each other */
 
 typedef struct Extract {
     const char *dir;
@@ -19,17 +20,20 @@ typedef struct Extract {
     GHashTable *seen;           /* SHA-256 of what was written */
     unsigned int found;
     unsigned int cut_off;
-    char *fits;                 /* the first file that fits the card */
+    bool unsearched;            /* something, which was said */
+    char *fits;                 /* the file that fits the card best */
+    OptimusFate fate;           /* of that */
+    char *remarks;
 } Extract;
 
 /* "10de-139b-82.07.55.00.1a-0123abcd.rom" */
 static char *file_name(const Chain *chain, const uint8_t *rom, const char *hash)
 {
-    const OptimusImage *first = chain_image(chain, 0);
-    g_autofree char *version = image_version(rom, first);
+    const OptimusImage *image = chain_main_image(chain);
+    g_autofree char *version = image_version(rom, image);
 
-    return g_strdup_printf("%04x-%04x%s%s-%.*s.rom", first->vendor,
-                           first->device, version ? "-" : "", version ?: "",
+    return g_strdup_printf("%04x-%04x%s%s-%.*s.rom", image->vendor,
+                           image->device, version ? "-" : "", version ?: "",
                            HASH_DIGITS, hash);
 }
 
@@ -48,27 +52,52 @@ static char *describe_types(const Chain *chain)
     GString *text = g_string_new(NULL);
 
     for (unsigned int i = 0; i < chain->images->len; i++) {
+        const char *type = image_type(chain_image(chain, i));
+
+        /* without "NVIDIA" */
         g_string_append_printf(text, "%s%s", i ? "+" : "",
-                               image_type(chain_image(chain, i)));
+                               g_str_has_prefix(type, "NVIDIA ") ?
+                               strchr(type, ' ') + 1 : type);
     }
     return g_string_free(text, false);
 }
 
 static void print_row(const Extract *x, const Chain *chain, const uint8_t *rom,
-                      const char *where, const char *path, bool fits)
+                      const char *where, const char *path, const char *note)
 {
-    const OptimusImage *first = chain_image(chain, 0);
+    const OptimusImage *image = chain_main_image(chain);
     g_autofree char *types = describe_types(chain);
-    g_autofree char *version = image_version(rom, first);
+    g_autofree char *version = image_version(rom, image);
 
     end_progress();
     if (x->found == 1) {
-        printf("%-12s %8s  %-9s  %-6s  %-14s  %-9s  %s\n", "offset", "bytes",
-               "device", "class", "version", "images", "file");
+        say("%-12s %8s  %-9s  %-6s  %-14s  %-*s  %s", "offset", "bytes",
+            "device", "class", "version", TYPES_WIDTH, "images", "file");
     }
-    printf("%-12s %8zu  %04x:%04x  %06x  %-14s  %-9s  %s%s\n", where,
-           chain->length, first->vendor, first->device, first->class_code,
-           version ?: "-", types, path, fits ? "  (fits)" : "");
+    say("%-12s %8zu  %04x:%04x  %06x  %-14s  %-*s  %s%s", where, chain->length,
+        image->vendor, image->device, image->class_code, version ?: "-",
+        TYPES_WIDTH, types, path, note);
+}
+
+/* Whether it is for the card, and the best one for it so far. */
+static const char *compare(Extract *x, const Chain *chain, const uint8_t *rom,
+                           const char *path)
+{
+    g_autofree char *remarks = NULL;
+    OptimusFate fate;
+
+    if (!x->wanted || !chain_is_for(chain, rom, x->card)) {
+        return "";
+    }
+    fate = chain_judge(chain, rom, x->card, &remarks);
+    if (!x->fits || fate < x->fate) {
+        g_free(x->fits);
+        g_free(x->remarks);
+        x->fits = g_strdup(path);
+        x->remarks = g_steal_pointer(&remarks);
+        x->fate = fate;
+    }
+    return fate == OPTIMUS_USELESS ? "  (not usable)" : "  (fits)";
 }
 
 /* Write a chain into a file of its own, unless it is in one. */
@@ -80,7 +109,6 @@ static bool keep(Extract *x, const Chain *chain, const uint8_t *rom,
                                              chain->length);
     g_autofree char *name = file_name(chain, rom, hash);
     g_autofree char *path = g_build_filename(x->dir, name, NULL);
-    bool fits = x->wanted && chain_is_for(chain, rom, x->card);
 
     if (!g_hash_table_add(x->seen, hash)) {
         return true;
@@ -90,10 +118,7 @@ static bool keep(Extract *x, const Chain *chain, const uint8_t *rom,
         return false;
     }
     x->found++;
-    print_row(x, chain, rom, where, path, fits);
-    if (fits && !x->fits) {
-        x->fits = g_steal_pointer(&path);
-    }
+    print_row(x, chain, rom, where, path, compare(x, chain, rom, path));
     return true;
 }
 
@@ -153,19 +178,14 @@ static bool search_unpacked(Extract *x, const char *dir)
     return true;
 }
 
-static bool search_all(Extract *x, const InputFile *file)
+/* The compressed parts of UEFI firmware. */
+static bool search_uefi(Extract *x, const InputFile *file)
 {
+    char *unpacked = unpack_uefi(file, x->dir);
     bool good;
-    char *unpacked;
 
-    if (!search(x, file, NULL)) {
-        return false;
-    }
-    if (!is_uefi(file)) {
-        return true;
-    }
-    unpacked = unpack_uefi(file, x->dir);
     if (!unpacked) {
+        x->unsearched = true;
         return !is_interrupted();
     }
     good = search_unpacked(x, unpacked);
@@ -174,26 +194,101 @@ static bool search_all(Extract *x, const InputFile *file)
     return good;
 }
 
-static int report(const Extract *x, const char *path)
+/* All that is in the file, and in what is packed in it. */
+static bool search_all(Extract *x, const InputFile *file, const char *where,
+                       unsigned int depth)
+{
+    size_t at = 0;
+
+    if (!search(x, file, where)) {
+        return false;
+    }
+    while (depth < DEPTH_MAX) {
+        g_autoptr(GByteArray) section = next_dell_section(file->data, file->size,
+                                                          &at);
+        InputFile inner = { .path = file->path };
+
+        if (!section) {
+            break;
+        }
+        inner.data = section->data;
+        inner.size = section->len;
+        if (!search_all(x, &inner, "(compressed)", depth + 1)) {
+            return false;
+        }
+    }
+    return !is_uefi(file) || search_uefi(x, file);
+}
+
+static bool search_registry(Extract *x, const InputFile *file,
+                            const GPtrArray *values)
+{
+    for (guint i = 0; i < values->len; i++) {
+        const GByteArray *value = values->pdata[i];
+        InputFile inner = { file->path, value->data, value->len };
+
+        if (!search(x, &inner, "(registry)")) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool search_file(Extract *x, const InputFile *file)
+{
+    g_autoptr(GPtrArray) values = registry_values(file->data, file->size);
+
+    return values ? search_registry(x, file, values) :
+                    search_all(x, file, NULL, 0);
+}
+
+static void complain_of_nothing(const Extract *x, const InputFile *file)
+{
+    g_autofree char *advice = container_advice(file);
+
+    if (x->unsearched) {
+        return;
+    }
+    if (advice) {
+        complain("'%s' has no complete option ROM in it: %s", file->path,
+                 advice);
+    } else {
+        complain("'%s' has no complete option ROM in it%s", file->path,
+                 x->wanted && has_own_flash(x->card) ? ": the firmware of a "
+                 "machine with such a card has none, as the card has a flash of "
+                 "its own" : ": if it is an archive or an installer, unpack it "
+                 "first");
+    }
+}
+
+static int report(const Extract *x, const InputFile *file)
 {
     if (x->cut_off) {
-        printf("left out: %u that %s incomplete\n", x->cut_off,
-               x->cut_off == 1 ? "is" : "are");
+        say("left out: %u that %s incomplete", x->cut_off,
+            x->cut_off == 1 ? "is" : "are");
     }
     if (!x->found) {
-        complain("'%s' has no complete option ROM in it: if it is an archive "
-                 "or an installer, unpack it first", path);
+        complain_of_nothing(x, file);
         return EXIT_BAD;
     }
-    if (x->fits) {
-        printf("'%s' fits %04x:%04x\n", x->fits, x->card.vendor,
-               x->card.device);
-    } else if (x->wanted) {
-        complain("'%s' has no option ROM for %04x:%04x in it: get the firmware "
-                 "of the machine that has that card", path, x->card.vendor,
-                 x->card.device);
+    if (!x->wanted) {
+        return EXIT_GOOD;
+    }
+    if (!x->fits) {
+        complain("'%s' has no option ROM for %04x:%04x in it: %s", file->path,
+                 x->card.vendor, x->card.device, has_own_flash(x->card) ?
+                 "such a card has a flash of its own as a rule, and needs none" :
+                 "get the firmware of the machine that has that card");
         return EXIT_BAD;
     }
+    if (x->fate == OPTIMUS_USELESS) {
+        complain("'%s' has no video BIOS for %04x:%04x in it; of '%s': %s",
+                 file->path, x->card.vendor, x->card.device, x->fits,
+                 x->remarks);
+        return EXIT_BAD;
+    }
+    say("'%s' fits %04x:%04x%s%s", x->fits, x->card.vendor, x->card.device,
+        *x->remarks ? "; but " : "", x->remarks);
     return EXIT_GOOD;
 }
 
@@ -213,9 +308,10 @@ static int extract(Extract *x, const char *path)
     }
     catch_signals();
     x->seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    code = search_all(x, &file) ? report(x, path) : EXIT_BAD;
+    code = search_file(x, &file) ? report(x, &file) : EXIT_BAD;
     g_hash_table_unref(x->seen);
     g_free(x->fits);
+    g_free(x->remarks);
     unmap_input(&file);
     return code;
 }
@@ -246,7 +342,7 @@ int extract_main(int argc, char **argv)
         case 'h':
             return print_help();
         default:
-            return wrong_usage("extract: the command line is wrong");
+            return wrong_option();
         }
     }
     if (argc - optind != 1 || !x.dir) {

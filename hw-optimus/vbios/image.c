@@ -6,19 +6,14 @@
 
 #include "vbios.h"
 
-#define VENDOR_NVIDIA 0x10de
+/* In the data of the tokens 'i' and 'S' of the BIOS Information Table */
+#define I_VERSION      5        /* bytes of the version, at the start */
+#define S_PRODUCT_NAME 0x0f     /* pointer to a string, and its length */
 
-/* BIOS Information Table: where NVIDIA's drivers find everything else. */
-#define BIT_SIGNATURE  "\xff\xb8""BIT"
-#define BIT_HEADER     0x08     /* length of the header */
-#define BIT_ENTRY      0x09     /* length of an entry */
-#define BIT_ENTRIES    0x0a     /* number of entries */
-#define BIT_MIN        0x0c
-#define ENTRY_ID       0x00
-#define ENTRY_LENGTH   0x02
-#define ENTRY_POINTER  0x04
-#define ENTRY_MIN      0x06
-#define BIT_I_VERSION  5        /* bytes at the start of the data of 'i' */
+/* In the x86 image, at the same place from the first to the last */
+#define DATE           0x38
+#define DATE_PATTERN   "##/##/##"
+#define SUBSYSTEM      0x54
 
 #define VERSION_WORD   "Version "
 #define VERSION_LENGTH strlen("82.07.55.00.1a")
@@ -32,21 +27,28 @@ const char *image_type(const OptimusImage *image)
         return "Open Firmware";
     case 0x02:
         return "PA-RISC";
-    case CODE_EFI:
+    case OPTIMUS_CODE_EFI:
         return "EFI";
     case OPTIMUS_CODE_LAST:
         return "NVIDIA 70";
-    case 0xe0:
+    case OPTIMUS_CODE_DATA:
         return "NVIDIA E0";
     default:
         return "unknown";
     }
 }
 
+char *image_card(const OptimusImage *image)
+{
+    const char *name = optimus_vendor_name(image->vendor);
+
+    return g_strdup_printf("%s%s%04x:%04x", name ?: "", name ? " " : "",
+                           image->vendor, image->device);
+}
+
 bool has_bad_checksum(const uint8_t *rom, const OptimusImage *image)
 {
-    return image->code_type == OPTIMUS_CODE_X86 &&
-           optimus_image_sum(rom, image);
+    return optimus_image_has_sum(image) && optimus_image_sum(rom, image);
 }
 
 /* The first occurrence of @what in the image, or NULL. */
@@ -56,34 +58,17 @@ static const uint8_t *find_in(const uint8_t *start, size_t size,
     return memmem(start, size, what, strlen(what));
 }
 
-static char *version_of_bit(const uint8_t *image, size_t size)
+static char *version_of_bit(const uint8_t *rom, const OptimusImage *image)
 {
-    const uint8_t *bit = find_in(image, size, BIT_SIGNATURE);
-    size_t left, at;
+    size_t length;
+    size_t at = optimus_bit_token(rom, image, 'i', &length);
+    const uint8_t *data = rom + at;
 
-    if (!bit || (left = image + size - bit) < BIT_MIN) {
+    if (!at || length < I_VERSION) {
         return NULL;
     }
-    at = bit[BIT_HEADER];
-    for (unsigned int i = 0; i < bit[BIT_ENTRIES]; i++, at += bit[BIT_ENTRY]) {
-        const uint8_t *entry = bit + at;
-        const uint8_t *data;
-        unsigned int pointer;
-
-        if (at + ENTRY_MIN > left) {
-            break;
-        }
-        pointer = lduw_le_p(entry + ENTRY_POINTER);
-        if (entry[ENTRY_ID] != 'i' ||
-            lduw_le_p(entry + ENTRY_LENGTH) < BIT_I_VERSION ||
-            pointer + BIT_I_VERSION > size) {
-            continue;
-        }
-        data = image + pointer;
-        return g_strdup_printf("%02x.%02x.%02x.%02x.%02x", data[3], data[2],
-                               data[1], data[0], data[4]);
-    }
-    return NULL;
+    return g_strdup_printf("%02x.%02x.%02x.%02x.%02x", data[3], data[2],
+                           data[1], data[0], data[4]);
 }
 
 /* What the BIOS would show on the screen. */
@@ -110,14 +95,72 @@ static char *version_of_text(const uint8_t *image, size_t size)
     return NULL;
 }
 
+static bool is_nvidia_x86(const OptimusImage *image)
+{
+    return image->vendor == OPTIMUS_VENDOR_NVIDIA &&
+           image->code_type == OPTIMUS_CODE_X86;
+}
+
 char *image_version(const uint8_t *rom, const OptimusImage *image)
 {
     char *version;
 
-    if (image->vendor != VENDOR_NVIDIA ||
-        image->code_type != OPTIMUS_CODE_X86) {
+    if (!is_nvidia_x86(image)) {
         return NULL;
     }
-    version = version_of_bit(rom + image->offset, image->length);
+    version = version_of_bit(rom, image);
     return version ?: version_of_text(rom + image->offset, image->length);
+}
+
+char *image_board(const uint8_t *rom, const OptimusImage *image)
+{
+    size_t length, pointer;
+    size_t at = is_nvidia_x86(image) ?
+        optimus_bit_token(rom, image, 'S', &length) : 0;
+    g_autofree char *text = NULL;
+
+    if (!at || length < S_PRODUCT_NAME + 3) {
+        return NULL;
+    }
+    pointer = optimus_le16(rom + at + S_PRODUCT_NAME);
+    length = rom[at + S_PRODUCT_NAME + 2];
+    if (!pointer || pointer + length > image->length) {
+        return NULL;
+    }
+    text = g_strndup((const char *)rom + image->offset + pointer, length);
+    g_strstrip(text);
+    for (const char *p = text; *p; p++) {
+        if (!g_ascii_isprint(*p)) {
+            return NULL;
+        }
+    }
+    return *text ? g_steal_pointer(&text) : NULL;
+}
+
+char *image_date(const uint8_t *rom, const OptimusImage *image)
+{
+    const char *date = (const char *)rom + image->offset + DATE;
+
+    if (image->code_type != OPTIMUS_CODE_X86) {
+        return NULL;
+    }
+    for (unsigned int i = 0; i < strlen(DATE_PATTERN); i++) {
+        if (DATE_PATTERN[i] == '#' ? !g_ascii_isdigit(date[i]) :
+                                     date[i] != DATE_PATTERN[i]) {
+            return NULL;
+        }
+    }
+    return g_strndup(date, strlen(DATE_PATTERN));
+}
+
+bool image_subsystem(const uint8_t *rom, const OptimusImage *image,
+                     PCIName *name)
+{
+    const uint8_t *ids = rom + image->offset + SUBSYSTEM;
+
+    *name = (PCIName) { optimus_le16(ids), optimus_le16(ids + 2) };
+    /* What is filled in later stands as "PMID", or as NVIDIA's with nothing. */
+    return is_nvidia_x86(image) && name->vendor && name->device &&
+           name->vendor != 0xffff &&
+           !(name->vendor == 0x4d50 && name->device == 0x4449);
 }

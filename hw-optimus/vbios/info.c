@@ -5,13 +5,12 @@
  */
 
 #include "vbios.h"
+#include "../optimus-window.h"
 #include <getopt.h>
 #include <stdio.h>
 
-#define CLASS_DISPLAY 0x03
-
-/* The device has room for no more; see optimus-window.h. */
-#define ROMFILE_MAX   (0xfeffb000u - 0xfef00000u - 0x1000u)
+/* The device has room for no more. */
+#define ROMFILE_MAX   (OPTIMUS_WINDOW_END - OPTIMUS_WINDOW_START - OPTIMUS_PAGE)
 
 #define PCIR_REVISION 0x0c      /* from the start of PCIR */
 #define NPDE_REVISION 0x04      /* from the start of NPDE: 0x0101 is 1.1 */
@@ -22,15 +21,20 @@
 
 typedef struct Info {
     InputFile file;
-    bool found;                 /* whether there is a chain */
-    Chain chain;
+    GArray *chains;             /* of Chain: the one that counts, and others */
     char *broken;               /* why there is none at offset 0 */
-    bool on_host;
     PCIName host;
-    const char *bdf;
+    const char *bdf;            /* of the card of this machine, or NULL */
+    OptimusFate fate;           /* of the first chain, if there is one */
+    char *remarks;
     bool usable;
     char *verdict;
 } Info;
+
+static const Chain *chain_of(const Info *info, unsigned int index)
+{
+    return &g_array_index(info->chains, Chain, index);
+}
 
 static const char *efi_machine(unsigned int machine)
 {
@@ -58,15 +62,23 @@ static bool is_fill(const uint8_t *data, size_t size)
            !memcmp(data, data + 1, size - 1);
 }
 
+/* What stands before the first chain. */
 static size_t leading(const Info *info)
 {
-    return info->found ? info->chain.offset : 0;
+    return info->chains->len ? chain_of(info, 0)->offset : 0;
 }
 
+static size_t end_of(const Chain *chain)
+{
+    return chain->offset + chain->length;
+}
+
+/* What stands behind the last chain. */
 static size_t trailing(const Info *info)
 {
-    return info->found ?
-        info->file.size - info->chain.offset - info->chain.length : 0;
+    unsigned int n = info->chains->len;
+
+    return n ? info->file.size - end_of(chain_of(info, n - 1)) : 0;
 }
 
 static bool starts_with_nvgi(const Info *info)
@@ -86,79 +98,35 @@ static size_t find_rfrd(const Info *info)
 
 /* The verdict */
 
-static char *remarks(const Info *info)
-{
-    GString *text = g_string_new(NULL);
-
-    for (unsigned int i = 0; i < info->chain.images->len; i++) {
-        const OptimusImage *image = chain_image(&info->chain, i);
-
-        if (has_bad_checksum(info->file.data, image)) {
-            g_string_append_printf(text, "; but the checksum of the image at "
-                "offset 0x%zx is wrong, which nouveau's fast path does not "
-                "take (optimus-vbios trim --fix-checksum mends it, if the file "
-                "is right otherwise)", image->offset);
-        }
-    }
-    if (trailing(info)) {
-        g_string_append_printf(text, "; the %zu bytes behind the images do no "
-                               "harm", trailing(info));
-    }
-    return g_string_free(text, false);
-}
-
-static bool has_x86(const Info *info)
-{
-    for (unsigned int i = 0; i < info->chain.images->len; i++) {
-        if (chain_image(&info->chain, i)->code_type == OPTIMUS_CODE_X86) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool is_broken_rom(const Info *info)
-{
-    return info->file.size >= 2 && info->file.data[0] == 0x55 &&
-           info->file.data[1] == 0xaa;
-}
-
 static char *find_fault(const Info *info)
 {
-    const OptimusImage *first;
+    const Chain *chain;
 
-    if (is_broken_rom(info) && info->broken) {
+    if (is_rom(info->file.data, info->file.size) && info->broken) {
         return g_strdup_printf("the ROM is broken: %s; get it again%s",
-            info->broken, info->found ? ", or see with optimus-vbios extract "
-            "what further in is whole" : "");
+            info->broken, info->chains->len ? ", or see with optimus-vbios "
+            "extract what further in is whole" : "");
     }
-    if (!info->found) {
-        return g_strdup_printf("%s, and none starts further in; if it is a "
-            "firmware update, try optimus-vbios extract", info->broken);
+    if (!info->chains->len) {
+        g_autoptr(GPtrArray) values = registry_values(info->file.data,
+                                                      info->file.size);
+
+        if (values) {
+            return g_strdup("it is an export of Windows' registry: optimus-vbios "
+                            "extract gets the video BIOS out of it");
+        }
+        return container_advice(&info->file) ?:
+            g_strdup_printf("%s, and none starts further in; if it is a "
+                "firmware update, try optimus-vbios extract", info->broken);
     }
-    first = chain_image(&info->chain, 0);
-    if (first->class_code >> 16 != CLASS_DISPLAY) {
-        return g_strdup_printf("it is for devices of class %06x, and display "
-            "controllers have 03xxxx: get the one of the graphics card",
-            first->class_code);
-    }
-    if (!has_x86(info)) {
-        return g_strdup("no image is of the type x86, which is the video BIOS: "
-                        "get a file that has it");
-    }
-    if (info->on_host &&
-        !chain_is_for(&info->chain, info->file.data, info->host)) {
-        return g_strdup_printf("it is for %04x:%04x, and the card at %s is "
-            "%04x:%04x: get the one of that card", first->vendor,
-            first->device, info->bdf, info->host.vendor, info->host.device);
-    }
-    if (info->chain.length > ROMFILE_MAX) {
+    chain = chain_of(info, 0);
+    if (chain->length > ROMFILE_MAX) {
         return g_strdup_printf("the images have %zu bytes, and the device has "
-            "room for %u", info->chain.length, ROMFILE_MAX);
+            "room for %u", chain->length, ROMFILE_MAX);
     }
-    if (info->chain.offset) {
+    if (chain->offset) {
         return g_strdup_printf("the images start at offset 0x%zx%s: cut them "
-            "out with optimus-vbios trim", info->chain.offset,
+            "out with optimus-vbios trim", chain->offset,
             starts_with_nvgi(info) ? ", behind an NVGI header" : "");
     }
     if (info->file.size > ROMFILE_MAX) {
@@ -169,38 +137,105 @@ static char *find_fault(const Info *info)
     return NULL;
 }
 
+static bool has_wrong_sum(const Info *info)
+{
+    const Chain *chain = chain_of(info, 0);
+
+    for (unsigned int i = 0; i < chain->images->len; i++) {
+        if (has_bad_checksum(info->file.data, chain_image(chain, i))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void judge(Info *info)
 {
     g_autofree char *fault = find_fault(info);
-    g_autofree char *more = NULL;
+    GString *text = g_string_new(NULL);
 
-    info->usable = !fault;
-    if (fault) {
-        info->verdict = g_strdup_printf("not usable as romfile: %s", fault);
-        return;
+    info->remarks = g_strdup("");
+    if (info->chains->len) {
+        g_free(info->remarks);
+        info->fate = chain_judge(chain_of(info, 0), info->file.data, info->host,
+                                 &info->remarks);
     }
-    more = remarks(info);
-    info->verdict = g_strdup_printf("usable as romfile%s%s%s",
-        info->on_host ? " for the card at " : "",
-        info->on_host ? info->bdf : "", more);
+    info->usable = !fault && info->fate != OPTIMUS_USELESS;
+    g_string_append(text, info->usable ? "usable as romfile" :
+                                         "not usable as romfile");
+    if (info->usable && info->bdf) {
+        g_string_append_printf(text, " for the card at %s", info->bdf);
+    }
+    if (info->usable && info->fate == OPTIMUS_NOUVEAU_ONLY) {
+        g_string_append(text, " with nouveau only");
+    }
+    if (fault) {
+        g_string_append_printf(text, ": %s", fault);
+    }
+    if (*info->remarks) {
+        g_string_append_printf(text, "%s%s", fault ? "; and " :
+                               info->fate == OPTIMUS_TAKEN ? "; but " : ": ",
+                               info->remarks);
+    }
+    if (info->chains->len && has_wrong_sum(info)) {
+        g_string_append(text, " (optimus-vbios trim --fix-checksum mends "
+                        "checksums, if the file is right otherwise)");
+    }
+    if (info->chains->len > 1) {
+        g_string_append(text, "; behind the images are others, which "
+                        "optimus-vbios trim --all keeps");
+    } else if (info->usable && trailing(info)) {
+        g_string_append_printf(text, "; the %zu bytes behind the images do no "
+                               "harm", trailing(info));
+    }
+    info->verdict = g_string_free(text, false);
 }
 
 /* Text */
 
+/* Where NPDE says otherwise than PCIR, which is all that others look at. */
+static bool npde_differs(const OptimusImage *image)
+{
+    return image->npde && (image->pcir_length != image->length ||
+                           image->pcir_last != image->last);
+}
+
+/* What the video BIOS says of itself. */
+static void print_origin(const uint8_t *rom, const OptimusImage *image)
+{
+    g_autofree char *version = image_version(rom, image);
+    g_autofree char *board = image_board(rom, image);
+    g_autofree char *date = image_date(rom, image);
+    PCIName sub;
+
+    if (version) {
+        printf("          version %s\n", version);
+    }
+    if (board) {
+        printf("          board %s\n", board);
+    }
+    if (date) {
+        printf("          date %s\n", date);
+    }
+    if (image_subsystem(rom, image, &sub)) {
+        printf("          subsystem %04x:%04x\n", sub.vendor, sub.device);
+    }
+}
+
 static void print_image(const uint8_t *rom, const OptimusImage *image)
 {
     const uint8_t *header = rom + image->offset;
-    g_autofree char *version = image_version(rom, image);
+    g_autofree char *card = image_card(image);
     size_t count;
     size_t list = optimus_image_device_list(rom, image, &count);
 
-    printf("0x%06zx  %zu bytes: %s (type %02x), %04x:%04x, class %06x\n",
+    printf("0x%06zx  %zu bytes: %s (type %02x), %s, class %06x\n",
            image->offset, image->length, image_type(image), image->code_type,
-           image->vendor, image->device, image->class_code);
+           card, image->class_code);
     if (count) {
         printf("          device list:");
         for (size_t i = 0; i < count; i++) {
-            printf(" %04x", lduw_le_p(rom + list + 2 * i));
+            printf(" %04x", optimus_le16(rom + list + 2 * i));
         }
         printf("\n");
     }
@@ -210,53 +245,73 @@ static void print_image(const uint8_t *rom, const OptimusImage *image)
 
         printf(", NPDE revision %x.%x", revision[1], revision[0]);
     }
-    if (image->code_type == OPTIMUS_CODE_X86) {
+    if (optimus_image_has_sum(image)) {
         printf(", checksum %s",
                has_bad_checksum(rom, image) ? "wrong" : "right");
     }
-    if (image->code_type == CODE_EFI) {
-        unsigned int machine = lduw_le_p(header + EFI_MACHINE);
+    if (image->code_type == OPTIMUS_CODE_EFI) {
+        unsigned int machine = optimus_le16(header + EFI_MACHINE);
 
         printf(", EFI machine %s (%04x), %scompressed", efi_machine(machine),
-               machine, lduw_le_p(header + EFI_COMPRESSION) ? "" : "not ");
+               machine, optimus_le16(header + EFI_COMPRESSION) ? "" : "not ");
     }
     printf("%s\n", image->last ? ", last" : "");
-    if (version) {
-        printf("          version %s\n", version);
+    if (npde_differs(image)) {
+        printf("          without NPDE: %zu bytes%s\n", image->pcir_length,
+               image->pcir_last ? ", last" : "");
     }
+    print_origin(rom, image);
 }
 
-static void print_rest(const Info *info, size_t offset, size_t size)
+static void print_rest(const Info *info, size_t offset, size_t end)
 {
-    if (size) {
-        printf("0x%06zx  %zu bytes: %s\n", offset, size,
-               is_fill(info->file.data + offset, size) ? "padding" :
+    if (end > offset) {
+        printf("0x%06zx  %zu bytes: %s\n", offset, end - offset,
+               is_fill(info->file.data + offset, end - offset) ? "padding" :
                "other data");
     }
 }
 
+static void print_chains(const Info *info)
+{
+    size_t at = starts_with_nvgi(info) ? leading(info) : 0;
+
+    for (unsigned int i = 0; i < info->chains->len; i++) {
+        const Chain *chain = chain_of(info, i);
+
+        print_rest(info, at, chain->offset);
+        if (i) {
+            printf("          another chain of images:\n");
+        }
+        for (unsigned int k = 0; k < chain->images->len; k++) {
+            print_image(info->file.data, chain_image(chain, k));
+        }
+        at = end_of(chain);
+    }
+    print_rest(info, at, at + trailing(info));
+}
+
+static char *sha256(const Info *info)
+{
+    return g_compute_checksum_for_data(G_CHECKSUM_SHA256, info->file.data,
+                                       info->file.size);
+}
+
 static void print_text(const Info *info)
 {
+    g_autofree char *hash = sha256(info);
     size_t rfrd = find_rfrd(info);
 
-    printf("%s: %zu bytes\n", info->file.path, info->file.size);
+    say("%s: %zu bytes", info->file.path, info->file.size);
+    printf("sha256    %s\n", hash);
     if (starts_with_nvgi(info)) {
         printf("0x000000  NVGI header\n");
     }
     if (rfrd) {
         printf("0x%06zx  RFRD directory\n", rfrd);
     }
-    if (info->found) {
-        if (!starts_with_nvgi(info)) {
-            print_rest(info, 0, leading(info));
-        }
-        for (unsigned int i = 0; i < info->chain.images->len; i++) {
-            print_image(info->file.data, chain_image(&info->chain, i));
-        }
-        print_rest(info, info->chain.offset + info->chain.length,
-                   trailing(info));
-    }
-    printf("%s\n", info->verdict);
+    print_chains(info);
+    say("%s", info->verdict);
 }
 
 /* JSON */
@@ -283,10 +338,33 @@ static const char *json_bool(bool value)
     return value ? "true" : "false";
 }
 
+static void json_fact(const char *name, const char *value)
+{
+    if (value) {
+        printf(", ");
+        json_string(name, value);
+    }
+}
+
+static void json_origin(const uint8_t *rom, const OptimusImage *image)
+{
+    g_autofree char *version = image_version(rom, image);
+    g_autofree char *board = image_board(rom, image);
+    g_autofree char *date = image_date(rom, image);
+    PCIName sub;
+
+    json_fact("vendor_name", optimus_vendor_name(image->vendor));
+    json_fact("version", version);
+    json_fact("board", board);
+    json_fact("date", date);
+    if (image_subsystem(rom, image, &sub)) {
+        printf(", \"subsystem\": \"%04x:%04x\"", sub.vendor, sub.device);
+    }
+}
+
 static void json_image(const uint8_t *rom, const OptimusImage *image)
 {
     const uint8_t *header = rom + image->offset;
-    g_autofree char *version = image_version(rom, image);
     size_t count;
     size_t list = optimus_image_device_list(rom, image, &count);
 
@@ -295,7 +373,7 @@ static void json_image(const uint8_t *rom, const OptimusImage *image)
            "\"device_list\": [", image->offset, image->length,
            image_type(image), image->code_type, image->vendor, image->device);
     for (size_t i = 0; i < count; i++) {
-        printf("%s\"%04x\"", i ? ", " : "", lduw_le_p(rom + list + 2 * i));
+        printf("%s\"%04x\"", i ? ", " : "", optimus_le16(rom + list + 2 * i));
     }
     printf("], \"class\": \"%06x\", \"pcir_revision\": %u, \"last\": %s",
            image->class_code, rom[image->pcir + PCIR_REVISION],
@@ -303,41 +381,58 @@ static void json_image(const uint8_t *rom, const OptimusImage *image)
     if (image->npde) {
         const uint8_t *revision = rom + image->npde + NPDE_REVISION;
 
-        printf(", \"npde_revision\": \"%x.%x\"", revision[1], revision[0]);
+        printf(", \"npde_revision\": \"%x.%x\", \"pcir_length\": %zu, "
+               "\"pcir_last\": %s", revision[1], revision[0],
+               image->pcir_length, json_bool(image->pcir_last));
     }
-    if (image->code_type == OPTIMUS_CODE_X86) {
+    if (optimus_image_has_sum(image)) {
         printf(", \"checksum_right\": %s",
                json_bool(!has_bad_checksum(rom, image)));
     }
-    if (image->code_type == CODE_EFI) {
-        unsigned int machine = lduw_le_p(header + EFI_MACHINE);
+    if (image->code_type == OPTIMUS_CODE_EFI) {
+        unsigned int machine = optimus_le16(header + EFI_MACHINE);
 
         printf(", \"efi_machine\": \"%s\", \"efi_machine_type\": %u, "
                "\"efi_compressed\": %s", efi_machine(machine), machine,
-               json_bool(lduw_le_p(header + EFI_COMPRESSION)));
+               json_bool(optimus_le16(header + EFI_COMPRESSION)));
     }
-    if (version) {
-        printf(", ");
-        json_string("version", version);
-    }
+    json_origin(rom, image);
     printf("}");
+}
+
+static void json_chain(const uint8_t *rom, const Chain *chain)
+{
+    printf("[");
+    for (unsigned int i = 0; i < chain->images->len; i++) {
+        printf("%s", i ? ", " : "");
+        json_image(rom, chain_image(chain, i));
+    }
+    printf("]");
 }
 
 static void print_json(const Info *info)
 {
     const uint8_t *rom = info->file.data;
+    g_autofree char *hash = sha256(info);
+    unsigned int n = info->chains->len;
 
     printf("{");
     json_string("file", info->file.path);
-    printf(", \"size\": %zu, \"nvgi\": %s", info->file.size,
-           json_bool(starts_with_nvgi(info)));
+    printf(", \"size\": %zu, \"sha256\": \"%s\", \"nvgi\": %s",
+           info->file.size, hash, json_bool(starts_with_nvgi(info)));
     if (find_rfrd(info)) {
         printf(", \"rfrd\": %zu", find_rfrd(info));
     }
-    printf(", \"leading\": %zu, \"images\": [", leading(info));
-    for (unsigned int i = 0; info->found && i < info->chain.images->len; i++) {
-        printf("%s", i ? ", " : "");
-        json_image(rom, chain_image(&info->chain, i));
+    printf(", \"leading\": %zu, \"images\": ", leading(info));
+    if (n) {
+        json_chain(rom, chain_of(info, 0));
+    } else {
+        printf("[]");
+    }
+    printf(", \"further_chains\": [");
+    for (unsigned int i = 1; i < n; i++) {
+        printf("%s", i > 1 ? ", " : "");
+        json_chain(rom, chain_of(info, i));
     }
     printf("], \"trailing\": %zu, \"trailing_padding\": %s, ", trailing(info),
            json_bool(is_fill(rom + info->file.size - trailing(info),
@@ -346,34 +441,26 @@ static void print_json(const Info *info)
         json_string("broken", info->broken);
         printf(", ");
     }
-    printf("\"usable\": %s, ", json_bool(info->usable));
+    if (n) {
+        printf("\"nouveau\": %s, \"nvidia\": %s, ",
+               json_bool(info->fate != OPTIMUS_USELESS),
+               json_bool(info->fate == OPTIMUS_TAKEN));
+    }
+    json_string("remarks", info->remarks);
+    printf(", \"usable\": %s, ", json_bool(info->usable));
     json_string("verdict", info->verdict);
     printf("}\n");
 }
 
-/* The first chain, wherever it is. */
-static void look_for_chain(Info *info)
-{
-    ChainScan scan;
-
-    if (chain_at(info->file.data, info->file.size, 0, &info->chain,
-                 &info->broken)) {
-        info->found = true;
-        return;
-    }
-    scan_start(&scan, info->file.data, info->file.size, true);
-    info->found = scan_next(&scan, &info->chain);
-    scan_end(&scan);
-    end_progress();
-}
-
 static int show(Info *info, const char *path, bool json)
 {
+    unsigned int cut_off;
+
     if (!map_input(&info->file, path)) {
         return EXIT_BAD;
     }
     catch_signals();
-    look_for_chain(info);
+    info->chains = find_chains(&info->file, &info->broken, &cut_off);
     if (is_interrupted()) {
         return EXIT_BAD;
     }
@@ -383,10 +470,9 @@ static int show(Info *info, const char *path, bool json)
     } else {
         print_text(info);
     }
-    if (info->found) {
-        chain_free(&info->chain);
-    }
+    free_chains(info->chains);
     g_free(info->broken);
+    g_free(info->remarks);
     g_free(info->verdict);
     unmap_input(&info->file);
     return info->usable ? EXIT_GOOD : EXIT_BAD;
@@ -415,7 +501,7 @@ int info_main(int argc, char **argv)
         case 'h':
             return print_help();
         default:
-            return wrong_usage("info: the command line is wrong");
+            return wrong_option();
         }
     }
     if (argc - optind != 1) {
@@ -427,7 +513,6 @@ int info_main(int argc, char **argv)
         if (!dir) {
             return usage ? EXIT_USAGE : EXIT_BAD;
         }
-        info.on_host = true;
     }
     return show(&info, argv[optind], json);
 }

@@ -22,12 +22,23 @@ static const struct {
     { "ssdt", ssdt_main },
 };
 
-static void say_wrong(const char *format, va_list args)
+static void say_line(FILE *out, const char *before, const char *format,
+                     va_list args)
 {
     g_autofree char *text = g_strdup_vprintf(format, args);
+    g_autofree char *line = printable(text);
 
     end_progress();
-    fprintf(stderr, PROGRAM ": %s\n", text);
+    fprintf(out, "%s%s\n", before, line);
+}
+
+void say(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    say_line(stdout, "", format, args);
+    va_end(args);
 }
 
 void complain(const char *format, ...)
@@ -35,7 +46,7 @@ void complain(const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    say_wrong(format, args);
+    say_line(stderr, PROGRAM ": ", format, args);
     va_end(args);
 }
 
@@ -44,8 +55,13 @@ int wrong_usage(const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    say_wrong(format, args);
+    say_line(stderr, PROGRAM ": ", format, args);
     va_end(args);
+    return wrong_option();
+}
+
+int wrong_option(void)
+{
     fprintf(stderr, "See " PROGRAM " --help\n");
     return EXIT_USAGE;
 }
@@ -54,7 +70,7 @@ int print_help(void)
 {
     printf(
 "usage: " PROGRAM " info FILE [--json] [--host BDF]\n"
-"       " PROGRAM " trim IN OUT [--force] [--fix-checksum]\n"
+"       " PROGRAM " trim IN OUT [--force] [--fix-checksum] [--all]\n"
 "       " PROGRAM " extract FIRMWARE -o DIR [--device VENDOR:DEVICE | --host BDF]\n"
 "       " PROGRAM " dump --host BDF -o FILE [--force]\n"
 "       " PROGRAM " ssdt VBIOS -o DIR (--at PLACE | --for FILE)\n"
@@ -63,8 +79,8 @@ int print_help(void)
 "\n"
 "info     say what FILE is, and whether it is usable as romfile\n"
 "trim     cut off what precedes and follows the images\n"
-"extract  find option ROMs in a firmware update or a flash dump, and write each\n"
-"         into a file of its own in DIR\n"
+"extract  find option ROMs in a firmware update, a flash dump or an export of\n"
+"         Windows' registry, and write each into a file of its own in DIR\n"
 "dump     get the video BIOS of a card of this machine, as root: from its ACPI\n"
 "         method _ROM (module acpi_call), nouveau, or its ROM BAR\n"
 "ssdt     for a QEMU that takes no plugin: write ACPI tables that give the card\n"
@@ -73,7 +89,8 @@ int print_help(void)
 "  --json                  print facts for programs\n"
 "  --host BDF              a card of this machine, such as 01:00.0\n"
 "  --device VENDOR:DEVICE  a card by its IDs, such as 10de:139b\n"
-"  --fix-checksum          set the last byte of x86 images to what it should be\n"
+"  --fix-checksum          set the last byte of images to what it should be\n"
+"  --all                   keep further chains of images behind the first, too\n"
 "  --at PLACE              where the card is in the guest, as 01.0, or 1c.0/00.0\n"
 "                          behind a root port at 1c.0\n"
 "  --for FILE              the guest: its libvirt XML or Proxmox configuration\n"
@@ -94,6 +111,10 @@ static int run(int argc, char **argv)
     }
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
         if (g_str_equal(argv[1], commands[i].name)) {
+            /* which getopt_long() puts before what it says */
+            g_autofree char *name = g_strconcat(PROGRAM " ", argv[1], NULL);
+
+            argv[1] = name;
             return commands[i].main(argc - 1, argv + 1);
         }
     }

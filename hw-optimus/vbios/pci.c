@@ -6,6 +6,9 @@
 
 #include "vbios.h"
 
+/* The first device ID of NVIDIA's generation Turing */
+#define DEVICE_TURING 0x1e00
+
 /* @text has @digits hexadecimal digits and then @end. */
 static bool take_hex(const char **text, unsigned int digits, char end,
                      unsigned int *value)
@@ -78,4 +81,9 @@ char *find_card(const char *bdf, PCIName *name, bool *usage)
         return NULL;
     }
     return g_steal_pointer(&dir);
+}
+
+bool has_own_flash(PCIName name)
+{
+    return name.vendor == OPTIMUS_VENDOR_NVIDIA && name.device >= DEVICE_TURING;
 }

@@ -114,8 +114,8 @@ char *method_table_asl(unsigned int size, const char *scope)
         "DefinitionBlock (\"\", \"SSDT\", 1, \"VFIOPT\", \"OPTROM\", 1)\n"
         "{\n"
         "External (%s, DeviceObj)\n",
-        size, ROUND_UP(size, PAGE) + PAGE, CHUNK, DIV_ROUND_UP(size, CHUNK),
-        scope);
+        size, (DIV_ROUND_UP(size, PAGE) + 1) * PAGE, CHUNK,
+        DIV_ROUND_UP(size, CHUNK), scope);
     for (unsigned int i = 0; i < tables; i++) {
         g_string_append_printf(asl, "External (%s.VR%02X, PkgObj)\n", scope, i);
     }

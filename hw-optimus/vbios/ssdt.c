@@ -400,7 +400,7 @@ int ssdt_main(int argc, char **argv)
         case 'h':
             return print_help();
         default:
-            return wrong_usage("ssdt: the command line is wrong");
+            return wrong_option();
         }
     }
     if (argc - optind != 1 || !out || !s.place == !file) {

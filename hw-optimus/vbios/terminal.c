@@ -1,5 +1,5 @@
 /*
- * optimus-vbios: signals, and progress on the terminal
+ * optimus-vbios: signals, and what is shown on the terminal
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -50,6 +50,26 @@ void die_of_signal(void)
         signal(caught, SIG_DFL);
         raise(caught);
     }
+}
+
+char *printable(const char *text)
+{
+    GString *out = g_string_new(NULL);
+
+    for (const char *p = text; *p;) {
+        gunichar c = g_utf8_get_char_validated(p, -1);
+        const char *next = c < (gunichar)-2 ? g_utf8_next_char(p) : p + 1;
+
+        if (c < (gunichar)-2 && !g_unichar_iscntrl(c)) {
+            g_string_append_len(out, p, next - p);
+        } else {
+            for (; p < next; p++) {
+                g_string_append_printf(out, "\\x%02x", (uint8_t)*p);
+            }
+        }
+        p = next;
+    }
+    return g_string_free(out, false);
 }
 
 void show_progress(const char *work, uint64_t done, uint64_t total)

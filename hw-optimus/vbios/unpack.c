@@ -47,7 +47,7 @@ bool is_uefi(const InputFile *file)
         const uint8_t *volume = p - FV_SIGNATURE;
 
         if (p - file->data >= FV_SIGNATURE && end - volume > FV_REVISION &&
-            lduw_le_p(volume + FV_HEADER) >= 0x48 &&
+            optimus_le16(volume + FV_HEADER) >= 0x48 &&
             (volume[FV_REVISION] == 1 || volume[FV_REVISION] == 2)) {
             return true;
         }

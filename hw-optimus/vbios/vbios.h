@@ -7,9 +7,8 @@
 #ifndef OPTIMUS_VBIOS_H
 #define OPTIMUS_VBIOS_H
 
-#include "qemu/osdep.h"
-#include "qemu/bswap.h"
 #include "../optimus-rom.h"
+#include <string.h>
 
 /* Exit codes. */
 #define EXIT_GOOD  0
@@ -25,11 +24,17 @@ int ssdt_main(int argc, char **argv);
 
 /* main.c */
 
+/* Say on stdout, in one line, what was found or done. */
+void say(const char *format, ...) G_GNUC_PRINTF(1, 2);
+
 /* Say on stderr, in one line, what is wrong. */
 void complain(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
 /* The same for the command line; returns EXIT_USAGE. */
 int wrong_usage(const char *format, ...) G_GNUC_PRINTF(1, 2);
+
+/* The same after getopt_long() has said what is wrong. */
+int wrong_option(void);
 
 /* Print the usage of all commands; returns EXIT_GOOD. */
 int print_help(void);
@@ -44,6 +49,12 @@ bool is_interrupted(void);
 
 /* End the program with the signal that has come, if one has. */
 void die_of_signal(void);
+
+/*
+ * @text as a terminal can show it: control characters, which file names may
+ * have, as \xNN.
+ */
+char *printable(const char *text);
 
 /*
  * Show how far the work is, if stderr is a terminal and it takes long.  A
@@ -99,6 +110,9 @@ char *find_card(const char *bdf, PCIName *name, bool *usage);
 /* One of the IDs in the card's sysfs directory; false if there is none. */
 bool read_pci_id(const char *dir, const char *file, uint16_t *id);
 
+/* Whether the card is of a generation that has a flash of its own as a rule. */
+bool has_own_flash(PCIName name);
+
 /* chain.c */
 
 typedef struct Chain {
@@ -126,6 +140,17 @@ void scan_start(ChainScan *scan, const uint8_t *rom, size_t size,
 bool scan_next(ChainScan *scan, Chain *chain);
 void scan_end(ChainScan *scan);
 
+/*
+ * All chains in the file: the one that it starts with, if *@why_not is NULL, and
+ * those further in.  *@cut_off is set to how many of these are not complete.
+ */
+GArray *find_chains(const InputFile *file, char **why_not,
+                    unsigned int *cut_off);
+void free_chains(GArray *chains);
+
+/* Whether @data starts as an option ROM does. */
+bool is_rom(const uint8_t *data, size_t size);
+
 /* The chain at @offset, or NULL in @chain->images with @why set. */
 bool chain_at(const uint8_t *rom, size_t size, size_t offset, Chain *chain,
               char **why);
@@ -134,18 +159,57 @@ void chain_free(Chain *chain);
 const OptimusImage *chain_image(const Chain *chain, unsigned int index);
 bool chain_is_for(const Chain *chain, const uint8_t *rom, PCIName name);
 
-/* image.c */
+/* The x86 image, or the first one if there is none. */
+const OptimusImage *chain_main_image(const Chain *chain);
 
-#define CODE_EFI 0x03
+/*
+ * What drivers will do with the chain, see optimus_rom_judge(), with all remarks
+ * in one string, which is empty if there is none.
+ */
+OptimusFate chain_judge(const Chain *chain, const uint8_t *rom, PCIName card,
+                        char **remarks);
+
+/* image.c */
 
 /* "x86", "EFI", ... */
 const char *image_type(const OptimusImage *image);
 
+/* "NVIDIA 10de:139b" */
+char *image_card(const OptimusImage *image);
+
 /* The version of an NVIDIA BIOS, to be freed, or NULL. */
 char *image_version(const uint8_t *rom, const OptimusImage *image);
 
+/* The name of its board, or its date, to be freed, or NULL. */
+char *image_board(const uint8_t *rom, const OptimusImage *image);
+char *image_date(const uint8_t *rom, const OptimusImage *image);
+
+/* The subsystem IDs of the laptop or board that it was made for, if it has any. */
+bool image_subsystem(const uint8_t *rom, const OptimusImage *image,
+                     PCIName *name);
+
 /* Whether the image has a checksum, and the wrong one. */
 bool has_bad_checksum(const uint8_t *rom, const OptimusImage *image);
+
+/* container.c */
+
+/*
+ * What the file is if a video BIOS may be packed in it, and how to unpack it, to
+ * be freed, or NULL.
+ */
+char *container_advice(const InputFile *file);
+
+/*
+ * Inflate the next zlib stream of those that Dell's updates consist of, at or
+ * behind *@at, which goes on behind it.  Returns NULL if there is no further one.
+ */
+GByteArray *next_dell_section(const uint8_t *data, size_t size, size_t *at);
+
+/*
+ * The binary values in an export of Windows' registry (.reg), as GByteArrays to
+ * be freed with the array, or NULL if it is none.
+ */
+GPtrArray *registry_values(const uint8_t *data, size_t size);
 
 /* unpack.c */
 

@@ -273,14 +273,16 @@ def check_romfile(report, card, rom, wanted):
     try:
         info = json.loads(done.stdout)
         usable, verdict = info["usable"], info["verdict"]
+        refused = not info.get("nvidia")
     except (ValueError, KeyError):
-        usable, verdict = False, done.stderr.strip()
-    if usable and "--fix-checksum" not in verdict:
+        usable, refused, verdict = False, True, done.stderr.strip()
+    sums = "--fix-checksum" in verdict
+    if usable and not refused and not sums:
         report.add("ok", "romfile", f"{rom}: {verdict}")
         return
     mend = f"sudo optimus-vbios dump --host {card.bdf} -o vbios.rom"
-    if "optimus-vbios trim" in verdict:
+    if sums or not usable and "with optimus-vbios trim" in verdict:
         mend = f"optimus-vbios trim {shlex.quote(rom)} vbios.rom" + (
-            " --fix-checksum" if usable else "")
+            " --fix-checksum" if sums else "")
     report.add("warning" if usable else "problem", "romfile",
                f"{rom}: {verdict}", mend)

@@ -484,6 +484,25 @@ class QEMUTest(DoctorTest):
                        f"{OTHER}/qemu-optimus: QEMU emulator version",
                        path=f"{OTHER}:/usr/bin")
 
+    def test_exports_nothing(self):
+        self.add_qemu(PLUGIN)
+        name = f"{self.tree}{PLUGIN}/qemu-system-x86_64"
+        os.unlink(name)
+        program_tree.copy("/bin/sleep", name)
+        program_tree.add_libraries(self.tree, "/bin/sleep")
+        tree = intel_laptop()
+        tree["/proc/self/exe"] = Link(f"{PLUGIN}/qemu-system-x86_64")
+        self.check_row(tree, "qemu", "problem",
+                       "not loaded: this QEMU exports no symbols",
+                       "^optimus-vbios ssdt --help$", path=self.path)
+
+    def test_wrapper_without_qemu(self):
+        wrapper = f"{self.tree}/usr/bin/qemu-optimus"
+        program_tree.copy(f"{TOP}/build/plugin/qemu-optimus", wrapper)
+        self.addCleanup(os.unlink, wrapper)
+        self.check_row(intel_laptop(), "qemu", "problem",
+                       "^there is no qemu-system-x86_64 in PATH$", "qemu-system-x86")
+
     def test_no_plugin(self):
         self.add_qemu(PLUGIN)
         os.unlink(f"{self.tree}{PLUGIN}/qemu-optimus")

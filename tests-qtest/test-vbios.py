@@ -1300,6 +1300,331 @@ class Ssdt(Case):
                 self.assertIn(f"    qm set 100 --{key} {value},sub-vendor-id="
                               "0x17aa,sub-device-id=0x3978\n", said)
             shutil.rmtree(self.out)
+        conf = "args: %s\nostype: win7\nmachine: q35\nhostpci1: 01:00.0,pcie=1\n"
+        args = "-cpu 'host,kvm=off'"
+        for _ in range(2):
+            # the second time those of the first time are in the file
+            said = self.guest("100.conf", conf % args)
+            self.assertIn(r" \_SB.PCI0.S88, ", said)
+            _, args = shlex.split(said.split("qm set 100 ")[1].splitlines()[0])
+            self.assertEqual(args, "-cpu 'host,kvm=off' " + " ".join(
+                f"-acpitable file={self.out}/{name}" for name in
+                ("rom-00.aml", "rom-01.aml", "rom-method.aml")))
+
+    def test_several(self):
+        """Two of three are the same; one does not end; one is a stray 55 AA."""
+        first, second = vbios.make(), vbios.make(size=8192, device=0x1111,
+                                                 seed=2)
+        cut = vbios.make(size=8192, last=False, seed=3)
+        path = self.put("update.exe", b"MZ" + bytes(999) + first + b"\x55\xaa" +
+                        cut + bytes(77) + second + first + b"\x55")
+        said = self.extract(path)
+        self.assertEqual(sorted(self.found().values()), sorted([first, second]))
+        self.assertEqual(said.count(" x86 "), 2)
+        self.assertIn("left out: 1 that is incomplete", said)
+
+    def test_real(self):
+        """Those of QEMU's devices, one after the other."""
+        roms = [path.read_bytes() for path in (
+            *sorted(IPXE.glob("*.rom")), SEABIOS / "vgabios-qxl.bin")]
+        path = self.put("bios.bin", b"".join(b"\0" * 77 + rom for rom in roms))
+        self.extract(path)
+        self.assertEqual(set(self.found().values()), set(roms))
+
+    def test_compressed(self):
+        rom = vbios.make()
+        firmware = ovmf_with(rom)
+        self.assertNotIn(rom[:0x40], firmware)
+        path = self.put("bios.fd", firmware)
+        said = self.extract(path, "--device", "10de:139b")
+        self.assertEqual(list(self.found().values()), [rom])
+        self.assertIn("(compressed)", said)
+        self.assertIn("(fits)", said)
+
+    def test_capsule(self):
+        rom = vbios.make()
+        raw = vbios.make(seed=2)
+        path = self.put("bios.cap", capsule(ovmf_with(rom) + raw))
+        self.extract(path)
+        self.assertEqual(sorted(self.found().values()), sorted([rom, raw]))
+
+    def test_raw_capsule(self):
+        rom = vbios.make()
+        path = self.put("bios.cap", capsule(load_dump(rom)))
+        self.extract(path)
+        self.assertEqual(list(self.found().values()), [rom])
+
+    def test_without_uefiextract(self):
+        path = self.put("bios.fd", ovmf_with(vbios.make()))
+        self.extract(path, tool=False, code=1,
+                     err="install UEFIExtract (Debian: uefitool-cli)")
+        self.assertEqual(self.found(), {})
+        # what is there without it is found
+        rom = vbios.make(seed=2)
+        path = self.put("bios.fd", ovmf_with(vbios.make()) + rom)
+        self.extract(path, tool=False, err="install UEFIExtract")
+        self.assertEqual(list(self.found().values()), [rom])
+        # and it is not asked for where it is of no use
+        self.extract(self.put("bios.bin", rom), tool=False)
+
+    def test_broken_uefiextract(self):
+        path = self.put("bios.fd", ovmf_with(vbios.make()) + vbios.make(seed=2))
+        for script, says in (("exit 3", "it ended with exit code 3"),
+                             ("kill -SEGV $$", "it crashed with signal 11")):
+            bin_dir = uefiextract(self.dir, script)
+            run = self.run_tool("extract", path, "-o", self.dir / "out",
+                                path=bin_dir)
+            self.assertEqual(run.returncode, 0)
+            self.assertIn(says, run.stderr)
+            self.assertEqual(len(self.found()), 1)
+
+    def test_interrupt(self):
+        path = self.put("bios.fd", (OVMF / "OVMF_CODE_4M.fd").read_bytes())
+        ready = self.dir / "ready"
+        bin_dir = uefiextract(self.dir, f": >{ready}; exec sleep 600")
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # which may be ignored here, as by nohup
+            with subprocess.Popen([PROGRAM, "extract", path, "-o",
+                                   self.dir / "out"],
+                                  env=dict(os.environ, PATH=bin_dir),
+                                  preexec_fn=lambda n=number: signal.signal(
+                                      n, signal.SIG_DFL)) as tool:
+                while not ready.exists():
+                    self.assertIsNone(tool.poll())
+                    time.sleep(0.01)
+                ready.unlink()
+                tool.send_signal(number)
+                self.assertEqual(tool.wait(60), -number)
+            self.assertEqual(self.files("out"), [])
+
+    def test_progress(self):
+        """On a terminal only, with the time; gone at the end."""
+        path = self.put("bios.fd", (OVMF / "OVMF_CODE_4M.fd").read_bytes())
+        bin_dir = uefiextract(self.dir, "exec sleep 2")
+        master, slave = pty.openpty()
+        with subprocess.Popen([PROGRAM, "extract", path, "-o",
+                               self.dir / "out"], stderr=slave,
+                              env=dict(os.environ, PATH=bin_dir)) as tool:
+            tool.wait(60)
+        said = os.read(master, 65536).decode()
+        os.close(master)
+        os.close(slave)
+        self.assertIn("\runpacking with UEFIExtract: 1 s\x1b[K", said)
+        self.assertRegex(said, "\r\x1b\\[Koptimus-vbios: .*\r\n$")
+        run = self.run_tool("extract", path, "-o", self.dir / "out",
+                            path=bin_dir)
+        self.assertNotIn("unpacking", run.stderr)
+
+    def none_in(self, path, **how):
+        self.extract(path, code=1, err="has no complete option ROM in it",
+                     **how)
+        self.assertEqual(self.found(), {})
+
+    def test_ovmf(self):
+        """OVMF drives all devices by itself: its maintainers put no option
+        ROMs in, and UEFIExtract's report has none."""
+        for name in ("OVMF_CODE_4M.fd", "OVMF_CODE.fd", "OVMF_VARS_4M.fd"):
+            self.none_in(OVMF / name)
+
+    def test_seabios(self):
+        """The vgabios is in files of its own."""
+        self.none_in(SEABIOS / "bios-256k.bin")
+
+    def test_kernel(self):
+        kernel, = (ROOT / "kernel/boot").glob("vmlinuz-*")
+        self.none_in(kernel)
+
+    def test_random(self):
+        path = self.dir / "random"
+        with open(path, "wb") as out:
+            for seed in range(16):
+                out.write(random.Random(seed).randbytes(16 << 20))
+        start = time.monotonic()
+        self.none_in(path)
+        tool = time.monotonic() - start
+        start = time.monotonic()
+        subprocess.run(["grep", "-c", "-F", "vfio-optimus", path],
+                       stdout=subprocess.DEVNULL)
+        grep = time.monotonic() - start
+        print(f"# extract on 256 MiB: {tool:.3f} s, grep -c: {grep:.3f} s, "
+              f"ratio {tool / grep:.2f}")
+
+    def test_nothing_but_headers(self):
+        """Images without an end would take hours if each were followed to the
+        end of the file; and 55 AA everywhere is no problem either."""
+        image = bytearray(vbios.make(size=1024, last=False)[:512])
+        image[0x50] = 1
+        start = time.monotonic()
+        self.extract(self.put("a", bytes(image) * 200000), code=1,
+                     err="no complete")
+        self.extract(self.put("b", b"\x55\xaa" * (8 << 20)), code=1,
+                     err="no complete")
+        self.assertLess(time.monotonic() - start, 60)
+
+
+class Ssdt(Case):
+    """The tables and what is said of them; guests of test-matrix read them, and
+    test-ssdt.py starts real QEMUs with the arguments."""
+
+    CARDS = {"0000:01:00.0": ("10de:139b", "17aa:3978"),
+             "0000:01:00.1": ("10de:0fb9", "17aa:3978"),
+             "0000:02:00.0": ("8086:24fd", "8086:1010")}
+
+    def setUp(self):
+        super().setUp()
+        self.out = self.dir / "out"
+        stack = contextlib.ExitStack()
+        self.addCleanup(stack.close)
+        self.devices = stack.enter_context(
+            mounted("/sys", "-t", "tmpfs", "none")) / "bus/pci/devices"
+        for bdf, (ids, sub) in self.CARDS.items():
+            self.set_card(bdf, ids, sub)
+
+    def set_card(self, bdf, ids, sub):
+        card = self.devices / bdf
+        card.mkdir(parents=True, exist_ok=True)
+        for name, value in zip(("vendor", "device", "subsystem_vendor",
+                                "subsystem_device"), (ids + ":" + sub).split(":")):
+            (card / name).write_text(f"0x{value}\n")
+
+    def ssdt(self, rom, *args, good=True, **how):
+        if "path" not in how:
+            how["path"] = tool_path(self.dir, "iasl")
+        return (self.good if good else self.bad)(
+            "ssdt", self.put("v.rom", rom), "-o", self.out, *args, **how)
+
+    def tables(self):
+        return [(self.out / name).read_bytes() for name in self.files("out")]
+
+    def test_bytes(self):
+        """All of the ROM is there, in order, and no table is too large."""
+        for size, count in ((512, 1), (8192, 1), (57344, 1), (57856, 2),
+                            (103936, 2), (1 << 20, 19)):
+            rom = vbios.make(size=size)
+            said = self.ssdt(rom, "--at", "01.0")
+            tables = self.tables()
+            self.assertEqual(len(tables), count + 1)
+            self.assertLess(max(map(len, tables)), 65536)
+            at = 0
+            for table in tables[:-1]:
+                start = 0
+                for _ in range(7):
+                    part = rom[at:at + 8192]
+                    start = table.index(part, start) + len(part)
+                    at += len(part)
+            self.assertEqual(at, size)
+            self.assertIn(rf"\_SB.PCI0.S08, a _ROM of {size} bytes", said)
+            shutil.rmtree(self.out)
+
+    def test_place(self):
+        for place, path in (("01.0", "S08"), ("1.0", "S08"), ("1f.7", "SFF"),
+                            ("1C.0/00.0", "SE0.S00"), ("02.3/00.0", "S13.S00"),
+                            ("1e.0/01.0/10.0", "SF0.S08.S80")):
+            self.assertIn(rf" \_SB.PCI0.{path}, ",
+                          self.ssdt(vbios.make(size=512), "--at", place))
+            shutil.rmtree(self.out)
+
+    def test_again(self):
+        rom = vbios.make()
+        said = self.ssdt(rom, "--at", "01.0")
+        before = self.tables()
+        self.assertEqual(self.ssdt(rom, "--at", "01.0"), said)
+        self.assertEqual(self.tables(), before)
+        for args in ((vbios.make(seed=2), "--at", "01.0"),
+                     (rom, "--at", "02.0"), (vbios.make(size=512), "--at", "01.0")):
+            self.ssdt(*args, good=False, says="those of another ROM or place: "
+                      "remove it, or name another directory")
+            self.assertEqual(self.tables(), before)
+        self.assertEqual(self.files(), ["bin", "out", "v.rom"])
+
+    def test_readable(self):
+        """For QEMU, which has another user, whatever the umask is."""
+        self.out.mkdir()
+        self.ssdt(vbios.make(), "--at", "01.0", umask=0o077)
+        self.assertEqual(self.out.stat().st_mode & 0o777, 0o755)
+        for name in self.files("out"):
+            self.assertEqual((self.out / name).stat().st_mode & 0o777, 0o644)
+
+    def test_refused(self):
+        def refused(rom, says, at="01.0", **how):
+            self.ssdt(rom, "--at", at, good=False, says=says, **how)
+            self.assertEqual(self.files(), before)
+        tool_path(self.dir, "iasl")
+        self.put("v.rom", b"")
+        before = self.files()
+        refused(vbios.make(size=(1 << 20) + 512), "have room for 1048576")
+        refused(b"MZ" * 512, "is no video BIOS")
+        refused(vbios.make(), "install acpica-tools", path=self.dir)
+        refused(vbios.make(), "'rom-00.aml' cannot be compiled by iasl: it "
+                "ended with exit code 3", path=tool_path(self.dir, "iasl", "exit 3"))
+        self.out = self.dir / "no/out"
+        refused(vbios.make(), "out' cannot be written: No such file")
+        self.out = self.dir / "v.rom"
+        refused(vbios.make(), "v.rom' cannot be written: Not a directory")
+        for name in ("a b", "a,b", "a'b", "a:b"):
+            self.out = self.dir / name
+            refused(vbios.make(), "would have to be quoted")
+
+    @unittest.skipIf(os.environ.get("TEST_VBIOS") != "root", "needs root")
+    def test_unwritable(self):
+        self.ssdt(vbios.make(), "--at", "01.0", good=False, user=NOBODY,
+                  says="out' cannot be written: Permission denied")
+
+    def test_interrupt(self):
+        path = tool_path(self.dir, "iasl", f": >{self.dir}/started; sleep 60")
+        with subprocess.Popen(
+                [PROGRAM, "ssdt", self.put("v.rom", vbios.make()), "-o", self.out,
+                 "--at", "01.0"], env={**os.environ, "PATH": str(path)},
+                stderr=subprocess.PIPE) as tool:
+            while not (self.dir / "started").exists():
+                time.sleep(0.01)
+            tool.send_signal(signal.SIGTERM)
+            self.assertEqual(tool.wait(10), -signal.SIGTERM)
+        self.assertEqual(self.files(), ["bin", "started", "v.rom"])
+
+    IDS = "x-pci-sub-vendor-id=0x17aa,x-pci-sub-device-id=0x3978"
+
+    def test_ids(self):
+        self.assertIn(self.IDS, self.ssdt(vbios.make(), "--at", "01.0"))
+        self.set_card("0000:03:00.0", "10de:139b", "17aa:1234")
+        self.assertIn("are not known here", self.ssdt(vbios.make(), "--at", "01.0"))
+        shutil.rmtree(self.devices / "0000:03:00.0")
+        for sub in ("0000:0000", "ffff:ffff", "17aa:0000"):
+            self.set_card("0000:01:00.0", "10de:139b", sub)
+            self.assertIn("are not known here",
+                          self.ssdt(vbios.make(), "--at", "01.0"))
+
+    def guest(self, name, text, *args, **how):
+        return self.ssdt(vbios.make(), "--for", self.put(name, text.encode()),
+                         *args, **how)
+
+    def test_proxmox(self):
+        """hostpciN of q35 and pc, by their lines in a configuration."""
+        places = {
+            "hostpci0: 01:00,pcie=1|q35": "SE0.S00",
+            "hostpci3: 0000:01:00.0,pcie=1,rombar=0|pc-q35-9.2+pve1": "SE3.S00",
+            "hostpci4: 0000:01:00.0,pcie=1|q35": "S80.S00",
+            "hostpci11: host=01:00.0;01:00.1,pcie=1|q35,viommu=intel": "S87.S00",
+            "hostpci15: 01:00.0,pcie=1|q35": "S8B.S00",
+            "hostpci0: 01:00.0|q35": "SF0.S08.S80",
+            "hostpci2: mapping=gpu,pcie=0|q35": "SF0.S08.SD8",
+            "hostpci4: 01:00.0|q35": "SF0.S18.S68",
+            "hostpci0: 01:00.0|pc": "S80",
+            "hostpci1: 01:00.0|": "S88",
+            "hostpci5: 01:00.0|pc-i440fx-9.2": "SF8.S70",
+        }
+        for line, path in places.items():
+            line, machine = line.split("|")
+            said = self.guest("100.conf", f"{machine and 'machine: '}{machine}\n"
+                              f"{line}\nmemory: 4096\n\n[old]\nhostpci9: 0f:00.0\n")
+            self.assertIn(rf" \_SB.PCI0.{path}, ", said, line)
+            self.assertNotIn("libvirt", said)
+            self.assertIn("    qm set 100 --args '-acpitable file=", said)
+            if "mapping" not in line:
+                key, value = line.split(": ")
+                self.assertIn(f"    qm set 100 --{key} {value},sub-vendor-id="
+                              "0x17aa,sub-device-id=0x3978\n", said)
+            shutil.rmtree(self.out)
         said = self.guest("100.conf", "args: -cpu 'host,kvm=off'\nostype: win7\n"
                           "machine: q35\nhostpci1: 01:00.0,pcie=1\n")
         self.assertIn(r" \_SB.PCI0.S88, ", said)

@@ -274,12 +274,25 @@ static char *vm_id(const Ssdt *s)
     return *name ? g_steal_pointer(&name) : g_strdup("VMID");
 }
 
+/* The arguments that Proxmox' guest has, but for those of former tables */
+static char *other_args(const Ssdt *s)
+{
+    g_autofree char *dir = g_regex_escape_string(s->out, -1);
+    g_autofree char *pattern = g_strdup_printf(
+        " *-acpitable file=%s/\\S+", dir);
+    g_autoptr(GRegex) former = g_regex_new(pattern, 0, 0, NULL);
+    const char *args = s->guest && s->guest->args ? s->guest->args : "";
+
+    return g_strstrip(g_regex_replace_literal(former, args, -1, 0, "", 0,
+                                              NULL));
+}
+
 static void print_proxmox(const Ssdt *s, SubsystemIDs ids)
 {
     g_autofree char *tables = acpitables(s);
     g_autofree char *vm = vm_id(s);
-    const char *old = s->guest && s->guest->args ? s->guest->args : "";
-    g_autofree char *args = g_strdup_printf("%s%s%s", old, *old ? " " : "",
+    g_autofree char *other = other_args(s);
+    g_autofree char *args = g_strdup_printf("%s%s%s", other, *other ? " " : "",
                                             tables);
     g_autofree char *quoted = g_shell_quote(args);
 

@@ -38,7 +38,7 @@ _optimus_vbios()
         trim) options="--force --fix-checksum --all" ;;
         extract) options="-o --device --host" ;;
         dump) options="--host -o --force" ;;
-        ssdt) options="-o --at --for" ;;
+        ssdt) options="-o --at --for --battery" ;;
         esac
         mapfile -t COMPREPLY < <(compgen -W "$options --help" -- "$cur")
         return

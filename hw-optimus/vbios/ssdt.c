@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define COMPILER "iasl"
+#define BATTERY  "battery.aml"
 #define PCI_SYSFS "/sys/bus/pci/devices"
 
 /* QEMU aborts when all ACPI tables together have more than 2 MiB. */
@@ -32,6 +33,7 @@ typedef struct Ssdt {
     char *scope;                /* the ACPI path of @place */
     Guest *guest;               /* or NULL */
     const GuestCard *card;      /* of @guest */
+    bool battery;
     GPtrArray *tables;          /* their file names */
 } Ssdt;
 
@@ -95,15 +97,44 @@ static bool choose_card(Ssdt *s)
 
 /* Writing */
 
-/*
- * Compile @asl into @name.aml in @dir.  Whoever runs the guest is to read it,
- * whatever the umask is.
- */
+/* Whoever runs the guest is to read the table, whatever the umask is. */
+static bool add_table(Ssdt *s, const char *dir, const char *name)
+{
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+
+    if (chmod(path, 0644)) {
+        complain("'%s' cannot be written: %s", path, g_strerror(errno));
+        return false;
+    }
+    g_ptr_array_add(s->tables, g_strdup(name));
+    return true;
+}
+
+/* The battery is where scripts/install puts it: in PREFIX/lib/vfio-optimus. */
+static bool copy_battery(Ssdt *s, const char *dir)
+{
+    g_autofree char *program = g_file_read_link("/proc/self/exe", NULL);
+    g_autofree char *bin = g_path_get_dirname(program ?: "");
+    g_autofree char *prefix = g_path_get_dirname(bin);
+    g_autofree char *lib = g_build_filename(prefix, "lib/vfio-optimus", NULL);
+    g_autofree char *path = g_build_filename(dir, BATTERY, NULL);
+    g_autoptr(GByteArray) table = read_file(lib, BATTERY);
+
+    if (!table) {
+        complain("'%s/" BATTERY "' cannot be read: %s; run scripts/install, "
+                 "which makes it where " COMPILER " is installed", lib,
+                 g_strerror(errno));
+        return false;
+    }
+    return write_output(path, true, table->data, table->len) &&
+           add_table(s, dir, BATTERY);
+}
+
+/* Compile @asl into @name.aml in @dir. */
 static bool compile(Ssdt *s, const char *dir, const char *name, const char *asl)
 {
     g_autofree char *source = g_build_filename(dir, "source.asl", NULL);
     g_autofree char *aml = g_strconcat(name, ".aml", NULL);
-    g_autofree char *path = g_build_filename(dir, aml, NULL);
     g_autofree char *why = NULL;
     char *argv[] = { (char *)COMPILER, (char *)"-p", (char *)name,
                      (char *)"source.asl", NULL };
@@ -117,19 +148,17 @@ static bool compile(Ssdt *s, const char *dir, const char *name, const char *asl)
         }
         return false;
     }
-    if (chmod(path, 0644)) {
-        complain("'%s' cannot be written: %s", path, g_strerror(errno));
-        return false;
-    }
     remove(source);
-    g_ptr_array_add(s->tables, g_steal_pointer(&aml));
-    return true;
+    return add_table(s, dir, aml);
 }
 
 static bool compile_all(Ssdt *s, const char *dir)
 {
     g_autofree char *method = method_table_asl(s->rom.size, s->scope);
 
+    if (s->battery && !copy_battery(s, dir)) {
+        return false;
+    }
     for (unsigned int i = 0; i < rom_tables(s->rom.size); i++) {
         g_autofree char *asl = rom_table_asl(&s->rom, s->scope, i);
         g_autofree char *name = g_strdup_printf("rom-%02u", i);
@@ -391,6 +420,7 @@ int ssdt_main(int argc, char **argv)
     static const struct option options[] = {
         { "at", required_argument, NULL, 'a' },
         { "for", required_argument, NULL, 'f' },
+        { "battery", no_argument, NULL, 'b' },
         { "help", no_argument, NULL, 'h' },
         { }
     };
@@ -409,6 +439,9 @@ int ssdt_main(int argc, char **argv)
             break;
         case 'f':
             file = optarg;
+            break;
+        case 'b':
+            s.battery = true;
             break;
         case 'h':
             return print_help();

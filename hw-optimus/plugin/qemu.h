@@ -151,6 +151,7 @@ Object *object_new_with_props(const char *type_name, Object *parent,
                               const char *id, Error **errp, ...)
     G_GNUC_NULL_TERMINATED;
 void object_unparent(Object *obj);
+bool object_property_get_bool(Object *obj, const char *name, Error **errp);
 int64_t object_property_get_int(Object *obj, const char *name, Error **errp);
 char *object_property_get_str(Object *obj, const char *name, Error **errp);
 uint64_t object_property_get_uint(Object *obj, const char *name, Error **errp);

@@ -238,6 +238,7 @@ static bool read_id(const char *path, unsigned int *id)
 {
     char text[16] = "", *end;
     int fd = qemu_open(path, O_RDONLY | O_NONBLOCK, NULL);
+    unsigned long value;
     ssize_t got;
 
     if (fd < 0) {
@@ -245,8 +246,9 @@ static bool read_id(const char *path, unsigned int *id)
     }
     got = TEMP_FAILURE_RETRY(read(fd, text, sizeof(text) - 1));
     qemu_close(fd);
-    *id = strtoul(text, &end, 16);
-    return got > 0 && end > text && !*g_strchug(end);
+    value = strtoul(text, &end, 16);
+    *id = value;
+    return got > 0 && end > text && !*g_strchug(end) && value <= UINT16_MAX;
 }
 
 /* Set @property from the file @name in @dir, if the kernel knows the ID. */
@@ -487,7 +489,10 @@ static bool realize(Optimus *s, Error **errp)
         return false;
     }
     check_rom((PCIDevice *)s->dev, path, rom, images);
-    optimus_e820_reserve(s->base, OPTIMUS_WINDOW_SIZE(s->rom_size));
+    /* The firmware has been given the map when devices can be hotplugged. */
+    if (!object_property_get_bool(obj, "hotplugged", NULL)) {
+        optimus_e820_reserve(s->base, OPTIMUS_WINDOW_SIZE(s->rom_size));
+    }
     qemu_register_reset(check_at_reset, s);
     s->running = qemu_add_vm_change_state_handler(check_at_start, s);
     return true;

@@ -16,11 +16,28 @@ WINDOW_START = 0xfef20000
 WINDOW_END = 0xfeff8000
 TIME_LIMIT = 60
 
+LINKER = "/lib64/ld-linux-x86-64.so.2"
+
 figures = collections.Counter()     # what a test counts, for its last line
 
 FW_CFG_DIRECTORY = 0x19
 FW_CFG_READ_SELECT = 0x0a
 SCRATCH = 0x100000              # guest memory for fw_cfg's DMA
+
+
+Unpacked = collections.namedtuple("Unpacked", "script linker libraries program")
+
+
+def unpacked(emulator):
+    """What runs the QEMU of the directory EMULATOR: the script there, and of it
+    the dynamic linker (LINKER, or one with a C library of its own), the folders
+    of the libraries, and the program."""
+    with open(os.path.join(emulator, "qemu-system-x86_64")) as file:
+        script = file.read()
+    return Unpacked(script, *(re.search(pattern, script, re.M).group(1)
+                              for pattern in ("^exec '(.*)' --library-path",
+                                              "^libraries='(.*)'$",
+                                              "^program='(.*)'$")))
 
 
 def run(program, *args, privileged=True):

@@ -3,8 +3,11 @@ UndefinedBehaviorSanitizer.  QEMU itself is the distribution's."""
 
 import os
 import re
+import shutil
 import subprocess
 import tempfile
+
+from machine import unpacked
 
 # The exit status stays QEMU's, whatever leaks; errors end it by SIGABRT.
 # Only the slow unwinder gets beyond glib, which has no frame pointers.
@@ -14,6 +17,28 @@ OPTIONS = ("exitcode=0:abort_on_error=1:detect_leaks=1:print_stacktrace=1:"
 
 # QEMU frees a former view of memory in another thread, if it comes to that.
 LATE = "memory_region_transaction_commit"
+
+
+def run_directly(emulator, folder):
+    """A script in FOLDER that runs the QEMU of the directory EMULATOR not through
+    its dynamic linker, which the sanitizers would take for the program and know
+    no function of QEMU's: through a copy that has the linker and the libraries."""
+    qemu = unpacked(emulator)
+    copy = shutil.copy(qemu.program, folder)
+    subprocess.run(["patchelf", "--set-interpreter", qemu.linker, "--force-rpath",
+                    "--set-rpath", qemu.libraries, copy], check=True)
+    script, count = re.subn("^exec .* \"\\$program\"", f"exec '{copy}'", qemu.script,
+                            flags=re.M)
+    if count != 1:
+        raise RuntimeError(f"the script in {emulator} has changed")
+    return write_program(os.path.join(folder, "emulator"), script)
+
+
+def write_program(path, text):
+    with open(path, "w") as file:
+        file.write(text)
+    os.chmod(path, 0o755)
+    return path
 
 
 class Sanitized:
@@ -28,7 +53,6 @@ class Sanitized:
         self.device = device
         self.folder = tempfile.TemporaryDirectory()
         os.chmod(self.folder.name, 0o777)
-        self.program = os.path.join(self.folder.name, "qemu")
         library = subprocess.run(["cc", "-print-file-name=libasan.so"],
                                  check=True, capture_output=True, text=True)
         loader = f"sanitized-{device}-preload.so"
@@ -40,15 +64,15 @@ class Sanitized:
             text = wrapper.read()
         text, count = re.subn(
             f"LD_PRELOAD='[^']*/{device}-preload.so'",
-            "\n".join((f"export ASAN_OPTIONS='{options}':$ASAN_OPTIONS",
+            "\n".join(("export VFIO_OPTIMUS_QEMU='"
+                       + run_directly(plugin, self.folder.name) + "'",
+                       f"export ASAN_OPTIONS='{options}':$ASAN_OPTIONS",
                        f"export UBSAN_OPTIONS='{options}'",
                        "export G_SLICE=always-malloc",
                        "LD_PRELOAD=" + ":".join(preload))), text)
         if count != 1:
             raise RuntimeError(f"{name} has changed: no LD_PRELOAD={device}")
-        with open(self.program, "w") as out:
-            out.write(text)
-        os.chmod(self.program, 0o755)
+        self.program = write_program(os.path.join(self.folder.name, "qemu"), text)
 
     def findings(self):
         """What the sanitizers found in our code since the last call, when no

@@ -17,7 +17,8 @@ import tempfile
 import unittest
 
 import vbios
-from machine import (Acpica, Machine, WINDOW_END, WINDOW_START, run, tap_main)
+from machine import (Acpica, LINKER, Machine, WINDOW_END, WINDOW_START, run,
+                     tap_main, unpacked)
 
 PLUGIN, ACPICA = sys.argv[1:]
 VFIO = os.path.join(PLUGIN, "qemu-optimus")
@@ -297,12 +298,7 @@ class Plugin(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        with open(os.path.join(PLUGIN, "qemu-system-x86_64")) as script:
-            text = script.read()
-        cls.program = re.search(r"^program='(.*)'", text, re.M).group(1)
-        cls.libraries = re.search(r"^libraries='(.*)'", text, re.M).group(1)
-        cls.linker = re.search(r"^exec '(.*)' --library-path", text,
-                               re.M).group(1)
+        _, cls.linker, cls.libraries, cls.program = unpacked(PLUGIN)
 
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -349,19 +345,20 @@ class Plugin(unittest.TestCase):
 
     def test_other_programs_of_qemu(self):
         """They have no device models."""
-        for root, names in ((ACPICA, ("qemu-img", "qemu-io", "qemu-nbd")),
-                            (self.program.rsplit("/usr/bin/", 1)[0],
-                             ("qemu-pr-helper",))):
-            path = ":".join(f"{root}/{name}/x86_64-linux-gnu"
-                            for name in ("usr/lib", "lib"))
+        tools = os.path.join(ACPICA, "usr/bin")
+        libraries = ":".join(f"{ACPICA}/{name}/x86_64-linux-gnu"
+                             for name in ("usr/lib", "lib"))
+        for linker, path, folder, names in (
+                (LINKER, libraries, tools, ("qemu-img", "qemu-io", "qemu-nbd")),
+                (self.linker, self.libraries, os.path.dirname(self.program),
+                 ("qemu-pr-helper",))):
             for name in names:
-                command = [os.path.join(root, "usr/bin", name), "--version"]
-                plain = subprocess.run(
-                    command, capture_output=True, text=True, timeout=60,
-                    env={**os.environ, "LD_LIBRARY_PATH": path})
+                command = [linker, "--library-path", path,
+                           os.path.join(folder, name), "--version"]
+                plain = subprocess.run(command, capture_output=True, text=True,
+                                       timeout=60)
                 self.assertEqual(plain.returncode, 0, plain.stderr)
-                self.harmless(command, 0, plain.stdout, plain.stderr,
-                              LD_LIBRARY_PATH=path)
+                self.harmless(command, 0, plain.stdout, plain.stderr)
 
     def test_static_program(self):
         source = os.path.join(self.folder, "a.c")

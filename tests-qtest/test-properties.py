@@ -26,9 +26,9 @@ PLUGIN = os.path.abspath(sys.argv[1])
 TIMES = 10 if os.environ.get("VFIO_OPTIMUS_FULL") else 1
 SEED = int(os.environ.get("SEED", 0)) or random.SystemRandom().getrandbits(32)
 QEMUS = {"bochs-display": Sanitized(PLUGIN, "test-optimus"),
-         "vfio-pci": Sanitized(PLUGIN, "vfio-optimus")}
+         "vfio-pci-nohotplug": Sanitized(PLUGIN, "vfio-optimus")}
 TEST = QEMUS["bochs-display"]
-OUR_TYPES = ("vfio-optimus", "vfio-optimus-state", "optimus-window")
+OUR_TYPES = ("vfio-optimus",)
 ROM = vbios.make(size=0x10400, vendor=0x1234, device=0x1111)
 
 
@@ -168,7 +168,7 @@ class Fuzz(Files):
         self.command_lines("bochs-display")
 
     def test_command_lines_vfio(self):
-        self.command_lines("vfio-pci")
+        self.command_lines("vfio-pci-nohotplug")
 
     def commands(self, values, properties):
         """Random QMP commands, of which none is to be obeyed but reading."""
@@ -217,7 +217,7 @@ class Fuzz(Files):
 
     def test_qmp_without_device(self):
         self.qmp("bochs-display")
-        self.qmp("vfio-pci")
+        self.qmp("vfio-pci-nohotplug")
 
 
 class SubsystemIDs(Files):
@@ -227,7 +227,7 @@ class SubsystemIDs(Files):
         for name in "subsystem_vendor", "subsystem_device":
             prepare(self.path(name))
         status, stderr = run(
-            QEMUS["vfio-pci"].program, "-device",
+            QEMUS["vfio-pci-nohotplug"].program, "-device",
             f"vfio-optimus,romfile={self.rom},sysfsdev={self.folder.name}")
         self.assertEqual(status, 1)
         self.assertIn("no iommu_group found", stderr)

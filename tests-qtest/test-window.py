@@ -6,6 +6,7 @@ usage: test-window.py EMULATOR_DIRECTORY SQUATTER
 """
 
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -81,6 +82,39 @@ class Squatter(WithRom):
                      f"squatter,address={LAST_PAGE + 0x1000:#x}") as machine:
             machine.qmp("cont")
             self.assertEqual(machine.quit()[0], 0)
+
+
+class UEFIVars(WithRom):
+    """A device of QEMU's, of 10.0 and later, with a page just below the window: over
+    what used to be the window"""
+
+    PAGE_OF_ITS_OWN = 0xfef10000
+
+    def setUp(self):
+        super().setUp()
+        if b"uefi-vars-x64" not in subprocess.check_output(
+                [QEMU, "-device", "help"]):
+            self.skipTest("this QEMU has no uefi-vars-x64")
+
+    def check(self, *devices):
+        args = [word for device in devices for word in ("-device", device)]
+        with open(self.rom, "rb") as file:
+            content = file.read()
+        with Machine(QEMU, "-M", "q35", *args) as machine:
+            self.assertEqual(machine.get("gpu", "rom-address"), WINDOW_START)
+            self.assertTrue(machine.read(WINDOW_START, len(content)) == content)
+            tree = machine.qmp("human-monitor-command", **{
+                "command-line": "info mtree"})["return"]
+            self.assertIn(f"{self.PAGE_OF_ITS_OWN:016x}-", tree)
+            machine.qmp("cont")
+            self.assertTrue(machine.read(WINDOW_START, len(content)) == content)
+            self.assertEqual(machine.quit()[0], 0)
+
+    def test_after(self):
+        self.check(self.device + ",id=gpu", "uefi-vars-x64")
+
+    def test_before(self):
+        self.check("uefi-vars-x64", self.device + ",id=gpu")
 
 
 class RomBar(WithRom):

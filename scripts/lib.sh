@@ -185,13 +185,22 @@ system_apt() {
         apt-get -o DPkg::Lock::Timeout=600 "$@" 9>&-
 }
 
-# need_build_packages [tools]: what compiles the plugin, or optimus-vbios, too
+# What compiles the plugin
 need_build_packages() {
     if command -v dpkg-query >/dev/null; then
-        need_packages gcc libc6-dev libglib2.0-dev meson ninja-build pkg-config \
-            ${1:+zlib1g-dev}
+        need_packages gcc libc6-dev libglib2.0-dev meson ninja-build pkg-config
     else
-        need_build_tools glib-2.0 ${1:+zlib}
+        need_build_tools glib-2.0
+    fi
+}
+
+# What compiles optimus-vbios, too
+need_vbios_packages() {
+    if command -v dpkg-query >/dev/null; then
+        need_build_packages
+        need_packages zlib1g-dev
+    else
+        need_build_tools glib-2.0 zlib
     fi
 }
 

@@ -27,6 +27,8 @@
 
 #define PAGE 0x1000u
 #define ROM_MAX (1024u * 1024)
+/* Drivers read past the end of the ROM. */
+#define WATCHED_MAX (2u * ROM_MAX)
 #define THREADS_MAX 8
 /* Where windows can be, and a few pages around it */
 #define RANGE_START 0xfeeff000u
@@ -47,7 +49,7 @@ MODULE_PARM_DESC(size, "read, speed, bench: bytes in the ROM");
 
 static char *out;
 module_param(out, charp, 0);
-MODULE_PARM_DESC(out, "read: file to write what was read to");
+MODULE_PARM_DESC(out, "read, watch: file for what was read, by whoever did");
 
 static char *rom;
 module_param(rom, charp, 0);
@@ -709,10 +711,15 @@ struct watched {
 	u32 offset;
 	u32 length;
 	struct acpi_buffer *result;
+	ktime_t start;
 };
 
 static acpi_handle method;
 static atomic_t watched_calls = ATOMIC_INIT(0);
+static atomic64_t watched_ns = ATOMIC64_INIT(0);
+/* What the callers were given, by offset; they are believed to be one driver */
+static u8 *watched_rom;
+static unsigned int watched_end;
 
 static int watch_entry(struct kretprobe_instance *instance,
 		       struct pt_regs *regs)
@@ -723,7 +730,7 @@ static int watch_entry(struct kretprobe_instance *instance,
 		(void *)regs_get_kernel_argument(regs, 2);
 	struct watched *w = (void *)instance->data;
 
-	if (!(called == method && !name) &&
+	if (!(method && called == method && !name) &&
 	    !(called == handle && name && !strcmp(name, "_ROM")))
 		return 1;		/* no business of ours */
 	if (!args || args->count != 2)
@@ -731,7 +738,19 @@ static int watch_entry(struct kretprobe_instance *instance,
 	w->offset = args->pointer[0].integer.value;
 	w->length = args->pointer[1].integer.value;
 	w->result = (void *)regs_get_kernel_argument(regs, 3);
+	w->start = ktime_get();
 	return 0;
+}
+
+static void keep_given(u32 offset, const union acpi_object *object)
+{
+	u32 length = object->buffer.length;
+
+	if (!watched_rom || offset > WATCHED_MAX ||
+	    length > WATCHED_MAX - offset)
+		return;
+	memcpy(watched_rom + offset, object->buffer.pointer, length);
+	watched_end = max(watched_end, offset + length);
 }
 
 static int watch_return(struct kretprobe_instance *instance,
@@ -741,13 +760,16 @@ static int watch_return(struct kretprobe_instance *instance,
 	acpi_status status = regs_return_value(regs);
 	union acpi_object *object = NULL;
 
+	atomic64_add(ktime_to_ns(ktime_sub(ktime_get(), w->start)), &watched_ns);
 	if (ACPI_SUCCESS(status) && w->result)
 		object = w->result->pointer;
+	if (object && object->type != ACPI_TYPE_BUFFER)
+		object = NULL;
+	if (object)
+		keep_given(w->offset, object);
 	pr_info("watch call=%d offset=0x%x length=0x%x status=%s got=0x%x\n",
 		atomic_inc_return(&watched_calls), w->offset, w->length,
-		state_name(status),
-		object && object->type == ACPI_TYPE_BUFFER ?
-		object->buffer.length : 0);
+		state_name(status), object ? object->buffer.length : 0);
 	return 0;
 }
 
@@ -761,15 +783,31 @@ static struct kretprobe watch_probe = {
 
 static bool watching;
 
+/* Also of a device without the method, for which a driver asks in vain */
 static int do_watch(void)
 {
 	int err;
 
 	if (ACPI_FAILURE(acpi_get_handle(handle, "_ROM", &method)))
-		return -ENODEV;
+		method = NULL;
+	if (out) {
+		watched_rom = vzalloc(WATCHED_MAX);
+		if (!watched_rom)
+			return -ENOMEM;
+	}
 	err = register_kretprobe(&watch_probe);
 	watching = !err;
 	return err;
+}
+
+static void end_watch(void)
+{
+	unregister_kretprobe(&watch_probe);
+	if (watched_rom && write_file(out, watched_rom, watched_end))
+		pr_info("watch: %s was not written\n", out);
+	vfree(watched_rom);
+	pr_info("watch us=%lld\n", atomic64_read(&watched_ns) / 1000);
+	pr_info("watch=done calls=%d\n", atomic_read(&watched_calls));
 }
 
 /*
@@ -848,10 +886,8 @@ static int __init optimus_guest_init(void)
 static void __exit optimus_guest_exit(void)
 {
 	unload_table();
-	if (watching) {
-		unregister_kretprobe(&watch_probe);
-		pr_info("watch=done calls=%d\n", atomic_read(&watched_calls));
-	}
+	if (watching)
+		end_watch();
 }
 
 module_init(optimus_guest_init);

@@ -224,8 +224,9 @@ need_build_tools() {
 # suites that the machine does not use, nothing installed, every file checked by
 # apt against the signed index.  Once it is unpacked below build/, it is trusted
 # as the scripts beside it are.  Indices of source packages are large, too, and
-# only base_source needs them: they have a state of their own.
-APT=$BUILD/apt APT_KIND=deb
+# only base_source needs them; what is not free is for who asked for it: both have
+# a state of their own.
+APT=$BUILD/apt APT_KIND=deb APT_COMPONENT=main
 
 apt_private() {
     local tool=$1 status=0
@@ -290,14 +291,14 @@ apt_sources() {
     local key=/usr/share/keyrings/debian-archive-keyring.gpg
     # Of sid little is taken, and a mirror that is behind has that too.
     cat <<-EOF
-	$APT_KIND [signed-by=$key] $main bookworm main
-	$APT_KIND [signed-by=$key] $main bookworm-updates main
-	$APT_KIND [signed-by=$key] $main bookworm-backports main
-	$APT_KIND [signed-by=$key] $main trixie main
-	$APT_KIND [signed-by=$key] $main trixie-backports main
-	$APT_KIND [signed-by=$key] $security bookworm-security main
-	$APT_KIND [signed-by=$key] $security trixie-security main
-	$APT_KIND [signed-by=$key check-valid-until=no] $main sid main
+	$APT_KIND [signed-by=$key] $main bookworm $APT_COMPONENT
+	$APT_KIND [signed-by=$key] $main bookworm-updates $APT_COMPONENT
+	$APT_KIND [signed-by=$key] $main bookworm-backports $APT_COMPONENT
+	$APT_KIND [signed-by=$key] $main trixie $APT_COMPONENT
+	$APT_KIND [signed-by=$key] $main trixie-backports $APT_COMPONENT
+	$APT_KIND [signed-by=$key] $security bookworm-security $APT_COMPONENT
+	$APT_KIND [signed-by=$key] $security trixie-security $APT_COMPONENT
+	$APT_KIND [signed-by=$key check-valid-until=no] $main sid $APT_COMPONENT
 	EOF
 }
 
@@ -347,8 +348,14 @@ unpack_packages_into() {
     shift 2
     rm -rf "$root.new" "$root.debs"
     mkdir -p "$root.new" "$root.debs/partial"
-    apt_private apt-get install --yes --download-only --no-install-recommends \
-        -o Dir::Cache::Archives="$root.debs" -t "$suite" "$@"
+    if [ $APT_COMPONENT = main ]; then
+        apt_private apt-get install --yes --download-only \
+            --no-install-recommends -o Dir::Cache::Archives="$root.debs" \
+            -t "$suite" "$@"
+    else
+        # what they depend on is not there
+        (cd "$root.debs" && apt_private apt-get download "${@/%//$suite}")
+    fi
     for deb in "$root.debs"/*.deb; do
         case " $* : ${deb##*/}" in
         *' libc6 '*) ;;

@@ -18,6 +18,8 @@ LAB_ROOT=$BUILD/root/$LAB_KERNEL
 LAB_OUT=$LAB/$LAB_KERNEL
 LAB_MODULES=("$LAB_ROOT/lib/modules")
 LAB_RETRIES=0
+# for L0: more arguments, and LD_PRELOAD
+LAB_L0_ARGS=() LAB_L0_PRELOAD=''
 
 # lab_unpack: the packages that the lab is made of, which others look into too.
 lab_unpack() {
@@ -292,12 +294,13 @@ lab_l1() {
 lab_l0() {
     local run=$1 root=$BUILD/root/qemu-10.0
     in_root "$root" timeout --foreground -k 5 "${LAB_TIMEOUT:-240}" \
+        env ${LAB_L0_PRELOAD:+LD_PRELOAD="$LAB_L0_PRELOAD"} \
         "$root/usr/bin/qemu-system-x86_64" -L "$root/usr/share/seabios" \
         -L "$root/usr/share/qemu" -nodefaults -display none -no-reboot \
         -M q35 -device intel-iommu,intremap=on,caching-mode=on \
         -accel tcg,thread=multi,tb-size=1024 -cpu max -m 2560 \
         -device bochs-display,vgamem=32M,addr=7 \
-        -device bochs-display,vgamem=32M,addr=8 \
+        -device bochs-display,vgamem=32M,addr=8 "${LAB_L0_ARGS[@]}" \
         -kernel "$LAB_OUT/vmlinux" -initrd "$run/initrd" \
         -append "console=ttyS0 panic=-1 quiet intel_iommu=on no_timer_check" \
         -serial "file:$run/console.log" -serial "file:$run/out.tar" \

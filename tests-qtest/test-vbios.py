@@ -1124,6 +1124,22 @@ class Extract(Case):
         print(f"# extract on 256 MiB: {tool:.3f} s, grep -c: {grep:.3f} s, "
               f"ratio {tool / grep:.2f}")
 
+    def test_packed(self):
+        """Sections of Dell's take about what zlib takes for them."""
+        text = b"".join(b"%07d" % n * 30 for n in range(100000))
+        path = self.put("update.exe", dell(*[text] * 12))
+        start = time.monotonic()
+        self.none_in(path)
+        tool = time.monotonic() - start
+        packed = zlib.compress(text)
+        start = time.monotonic()
+        for _ in range(12):
+            zlib.decompress(packed)
+        alone = time.monotonic() - start
+        print(f"# extract of 12 sections, {len(text) * 12 >> 20} MiB: "
+              f"{tool:.3f} s, zlib alone: {alone:.3f} s, "
+              f"ratio {tool / alone:.2f}")
+
     def test_nothing_but_headers(self):
         """Images without an end would take hours if each were followed to the
         end of the file; and 55 AA everywhere is no problem either."""

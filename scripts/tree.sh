@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Trees of QEMU with the patch series, in build/tree-BASE.  To be sourced after
+# Trees of QEMU with the patch series, in build/tree-VERSION.  To be sourced after
 # scripts/lib.sh.
 
 # shellcheck disable=SC2034 # for the scripts that source this
@@ -12,7 +12,7 @@ TREE_PACKAGES=(bzip2 ccache dpkg-dev gcc git libc6-dev libfdt-dev libglib2.0-dev
 export CCACHE_DIR=$BUILD/ccache CCACHE_NOHASHDIR=1
 
 # The tests that the series adds, and those that it must not break.
-TREE_UNIT_TESTS=(test-aml-build test-optimus-aml test-optimus-rom)
+TREE_UNIT_TESTS=(test-aml-build test-optimus-aml)
 TREE_QTESTS=(vfio-optimus-test qom-test device-introspect-test bios-tables-test)
 
 # Git with the repository of the tree, which is not in the source directory: no
@@ -24,24 +24,54 @@ tree_git() {
         -c advice.detachedHead=false "$@"
 }
 
-# tree_prepare BASE: the source with the series applied.  Sets TREE.  Touches no
-# file that is already as it should be.
+# tree_options [--help] [--source DIR] ARGUMENT...: sets TREE_SOURCE and
+# TREE_ARGUMENTS; the caller has a usage().
+tree_options() {
+    TREE_SOURCE='' TREE_ARGUMENTS=()
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --help) usage; exit ;;
+        --source)
+            [ -e "${2:-}/VERSION" ] || die "--source needs the directory of a" \
+                "QEMU source, which has a file VERSION: '${2:-}' has none"
+            TREE_SOURCE=$(cd "$2" && pwd)
+            shift
+            ;;
+        -*) die "unknown option $1; see --help" ;;
+        *) TREE_ARGUMENTS+=("$1") ;;
+        esac
+        shift
+    done
+}
+
+# tree_source: leaves the directory of QEMU's source in source_dir, or nothing,
+# with a line that says so, when there is none.
+tree_source() {
+    if [ -n "$TREE_SOURCE" ]; then
+        source_dir=$TREE_SOURCE
+    else
+        base_source 10.2
+    fi
+}
+
+# tree_prepare: the source with the series applied.  Sets TREE.  Touches no file
+# that is already as it should be.
 tree_prepare() {
-    local base=$1
-    TREE=$BUILD/tree-$base
+    tree_source
+    [ -n "$source_dir" ] || exit 3
+    TREE=$BUILD/tree-$(cat "$source_dir/VERSION")
     mkdir -p "$TREE"
     rm -rf "$TREE/series.new"
-    # not to be sent, so that it needs no author
+    # not to be sent, so that it needs no author, and no word on sending
     GIT_CONFIG_COUNT=2 GIT_CONFIG_KEY_0=user.name GIT_CONFIG_VALUE_0=build \
         GIT_CONFIG_KEY_1=user.email GIT_CONFIG_VALUE_1=build@localhost \
-        tied "$TOP/scripts/mkseries" "$base" "$TREE/series.new"
+        tied "$TOP/scripts/mkseries" --source "$source_dir" "$TREE/series.new" |
+        sed '/^$/,$d'
     rm -rf "$TREE/series"
     mv "$TREE/series.new" "$TREE/series"
-    if [ ! -d "$TREE/git" ]; then
-        base_source "$base"
-        step "repository of QEMU $base" tree_import
-    fi
-    step "git am of the series for QEMU $base" tree_am
+    [ -d "$TREE/git" ] ||
+        step "repository of QEMU ${TREE##*-}" tree_import
+    step "git am of the series for QEMU ${TREE##*-}" tree_am
 }
 
 tree_import() {
@@ -49,7 +79,6 @@ tree_import() {
     git init -q --bare "$TREE/git.new"
     git -C "$TREE/git.new" config core.bare false
     printf '/roms/\n/fetched\n' >"$TREE/git.new/info/exclude"
-    # shellcheck disable=SC2154 # base_source sets source_dir
     import() { git --git-dir="$TREE/git.new" --work-tree="$source_dir" \
         -c user.name=build -c user.email=build@localhost \
         -c commit.gpgSign=false -c core.hooksPath=/dev/null "$@"; }

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 #
-# Boots a guest with an IOMMU, in which the QEMU under test assigns a device to
-# a nested guest, with vfio-optimus.  The nouveau of the nested guest has to take
-# the video BIOS of that device from the ACPI method _ROM.
+# Boots a guest with an IOMMU, in which the QEMU under test assigns a device
+# to a nested guest, with vfio-optimus.  The nouveau of the nested guest has to
+# take the video BIOS of that device from the ACPI method _ROM.
 #
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -92,9 +92,10 @@ class VfioOptimus(QemuSystemTest):
         """The directory of an initrd, with busybox and kernel modules."""
         tree = Path(self.scratch_file(name))
         for sub in ('bin', 'dev', 'lib', 'lib64', 'modules', 'proc', 'qemu',
-                    'sys', 'tmp'):
+                    'sys'):
             (tree / sub).mkdir(parents=True)
-        shutil.copy(self.scratch_file('busybox', 'bin', 'busybox'), tree / 'bin')
+        shutil.copy(self.scratch_file('busybox', 'bin', 'busybox'),
+                    tree / 'bin')
         found = {path.stem.replace('-', '_'): path for path in
                  Path(self.scratch_file('kernel', 'lib')).rglob('*.ko')}
         order = []
@@ -123,8 +124,8 @@ class VfioOptimus(QemuSystemTest):
         dirs = run([self.qemu_bin, '-L', 'help'], check=True,
                    capture_output=True, encoding='utf8').stdout.splitlines()
         for name in ('bios-256k.bin', 'kvmvapic.bin', 'linuxboot_dma.bin'):
-            path = next(Path(d) / name for d in dirs if (Path(d) / name).exists())
-            shutil.copy(path, tree / 'qemu')
+            paths = (Path(dir) / name for dir in dirs)
+            shutil.copy(next(p for p in paths if p.exists()), tree / 'qemu')
 
     @skipIfMissingCommands('cpio', 'ldd')
     def test_nouveau(self):
@@ -134,8 +135,10 @@ class VfioOptimus(QemuSystemTest):
             self.require_device(device)
 
         self.archive_extract(self.ASSET_KERNEL, format='deb', sub_dir='kernel')
-        self.archive_extract(self.ASSET_BUSYBOX, format='deb', sub_dir='busybox')
-        kernel = next(Path(self.scratch_file('kernel', 'boot')).glob('vmlinuz-*'))
+        self.archive_extract(self.ASSET_BUSYBOX, format='deb',
+                             sub_dir='busybox')
+        boot = Path(self.scratch_file('kernel', 'boot'))
+        kernel = next(boot.glob('vmlinuz-*'))
 
         guest = self.start_tree('guest', ['nouveau'], NESTED_GUEST_SCRIPT)
         (guest / 'modules/nouveau.options').write_text('debug=bios=debug')
@@ -147,11 +150,12 @@ class VfioOptimus(QemuSystemTest):
         (host / 'vbios.rom').write_bytes(make_vbios(64 * 1024 - 512))
 
         self.vm.set_console()
-        self.vm.add_args('-accel', 'tcg', '-cpu', 'max', '-m', '2G', '-nodefaults')
+        self.vm.add_args('-accel', 'tcg', '-cpu', 'max', '-m', '2G')
+        self.vm.add_args('-nodefaults', '-no-reboot')
         self.vm.add_args('-device',
                          'intel-iommu,intremap=on,caching-mode=on')
         self.vm.add_args('-device', 'bochs-display,vgamem=32M,addr=7')
-        self.vm.add_args('-kernel', str(kernel), '-no-reboot')
+        self.vm.add_args('-kernel', str(kernel))
         self.vm.add_args('-initrd', str(self.make_initrd(host)))
         self.vm.add_args('-append',
                          'console=ttyS0 quiet panic=-1 intel_iommu=on')

@@ -13,10 +13,10 @@
 #include "qemu/bswap.h"
 #include "qemu/datadir.h"
 #include "hw/acpi/acpi_aml_interface.h"
-#include "hw/acpi/vmclock.h"
 #include "hw/i386/e820_memory_layout.h"
 #include "hw/i386/pc.h"
 #include "system/address-spaces.h"
+#include "system/kvm_xen.h"
 #include "system/runstate.h"
 #include "system/system.h"
 #include "optimus-aml.h"
@@ -196,15 +196,15 @@ static void vfio_optimus_build_aml(AcpiDevAmlIf *adev, Aml *scope)
 
 /*
  * The parent is not hotpluggable, and this must not be either: ACPI tables are
- * built at boot, and QEMU gives a slot that is hotpluggable a _DSM that NVIDIA's
- * drivers would call with arguments of their own.
+ * built at boot, and QEMU gives a slot that is hotpluggable a _DSM, which the
+ * drivers of NVIDIA would call with arguments of their own.
  */
 static void vfio_optimus_class_init(ObjectClass *klass, const void *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
     VFIOOptimusClass *voc = VFIO_OPTIMUS_CLASS(klass);
 
-    QEMU_BUILD_BUG_ON(OPTIMUS_WINDOW_END > VMCLOCK_ADDR);
+    QEMU_BUILD_BUG_ON(OPTIMUS_WINDOW_END > XEN_SPECIAL_AREA_ADDR);
 
     dc->desc = "VFIO-based PCI device assignment, video BIOS in ACPI _ROM";
     device_class_set_parent_realize(dc, vfio_optimus_realize,

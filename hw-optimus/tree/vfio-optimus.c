@@ -120,7 +120,7 @@ static bool vfio_optimus_map_rom(VFIOOptimus *vo, Error **errp)
     memory_region_add_subregion(get_system_memory(), vo->rom_base, &vo->rom_mr);
 
     if (!pdev->rom_bar) {
-        /* What is in _ROM only is not for the firmware to execute. */
+        /* In _ROM only: the PCI core would hand it to the firmware instead. */
         g_clear_pointer(&pdev->romfile, g_free);
     }
     return true;

@@ -268,9 +268,20 @@ def tap_main(module, tests=()):
     The last line is what scripts/check shows: what was counted, and where."""
     import unittest
     try:
-        from pycotap import TAPTestRunner, LogMode
+        from pycotap import TAPTestResult, TAPTestRunner, LogMode
     except ImportError:
         sys.exit("no module pycotap: run scripts/check, which gets it")
+
+    def add_subtest(result, test, subtest, error):
+        """Of subtests that fail pycotap tells nothing but the exit status."""
+        unittest.TestResult.addSubTest(result, test, subtest, error)
+        if error:
+            first = result.message.tell() == 0
+            result.message.write((result.failures + result.errors)[-1][1] + "\n")
+            if first:
+                result.not_ok(test)
+
+    TAPTestResult.addSubTest = add_subtest
     runner = TAPTestRunner(test_output_log=LogMode.LogToError)
     done = unittest.main(module, argv=[sys.argv[0], *tests], testRunner=runner,
                          exit=False)

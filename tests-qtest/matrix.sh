@@ -11,17 +11,22 @@ GRUB=$BUILD/root/grub
 
 # prepare: all packages and plugins
 prepare() {
+    local name
     lab_prepare
     unpack_tools
     unpack_packages firmware-13 trixie seabios ovmf
+    try_packages firmware-14 sid ovmf-generic
     unpack_packages kexec bookworm kexec-tools
     unpack_packages grub bookworm grub-common grub-pc-bin grub-efi-amd64-bin \
         mtools
     mkdir -p "$WORK"
     # the other kernel's guests do without
     [ "$LAB_KERNEL" != kernel ] || step "matrix: what guests need" life
-    emulator qemu-7.2
-    emulator qemu-10.0
+    for name in qemu-7.2 qemu-10.0 qemu-11.1; do
+        if lab_has $name; then
+            emulator $name
+        fi
+    done
     step "optimus-vbios" meson compile -C "$PLUGIN/meson" optimus-vbios
 }
 

@@ -258,14 +258,18 @@ lab_files() {
     lab_cpio "$out.tree" "$out"
 }
 
-# lab_l1 NAME DIR SCRIPT FILE[:NAME]...: boot L1 with the QEMU in DIR and run
-# SCRIPT there (a shell script that sources /l1.sh).  Returns its status; what
-# it left in /out is in build/lab/run/NAME afterwards, with L1's console.log.
+# lab_l1 NAME DIR SCRIPT FILE[:NAME]...: boot L1 with the QEMU in DIR, or with
+# what the archive DIR (.cpio) has instead, and run SCRIPT there (a shell script
+# that sources /l1.sh).  Returns its status; what it left in /out is in
+# build/lab/run/NAME afterwards, with L1's console.log.
 # If a machine hangs (QEMU's emulation of SVM is not perfect) all is done once
 # more, and counted in LAB_RETRIES.  LAB_TIMEOUT is the limit for L1 in seconds.
 lab_l1() {
     local run=$LAB/run/$1 script=$3 try
-    lab_find_qemu "$2"
+    case $2 in
+    *.cpio) LAB_ARCHIVE=$2 ;;
+    *) lab_find_qemu "$2" ;;
+    esac
     [ -f "$LAB_ARCHIVE" ] || die "lab_prepare has not been told of $2"
     shift 3
     rm -rf "$run" "$run.hung"

@@ -1,0 +1,102 @@
+# shellcheck shell=dash
+# For the script of test-libvirt-apparmor in L1, which has the packages of a whole
+# Debian system: what that system's boot would have done, and guests of its libvirt.
+#
+#   . /l1.sh
+#   . /system.sh
+#
+# All about a guest NAME is left in /out/NAME.*, see save() and ended().
+
+card=/sys/bus/pci/devices/0000:00:07.0
+
+# daemons: start them, confined as Debian has it
+daemons() {
+    # busybox is in /bin; for the rest there is only one directory, as on Debian
+    ln -s usr/lib /lib
+    ln -s usr/lib64 /lib64
+    ln -s usr/sbin /sbin
+    ln -sf /usr/bin/dash /bin/sh
+    export PATH=/bin:/usr/bin:/usr/sbin
+    mkdir -p /dev/pts /dev/shm /run
+    ln -s /run /var/run
+    mount -t devpts devpts /dev/pts
+    mount -t tmpfs tmpfs /dev/shm
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup
+    mount -t securityfs securityfs /sys/kernel/security
+    # The kernel is to keep every denial to the log
+    echo 0 >/proc/sys/kernel/printk_ratelimit
+
+    # What the packages' own scripts set up
+    printf '%s\n' root:x:0:0::/:/bin/sh \
+        libvirt-qemu:x:64055:106::/var/lib/libvirt:/bin/false >/etc/passwd
+    printf '%s\n' root:x:0: kvm:x:106: libvirt-qemu:x:64055: libvirt:x:107: \
+        >/etc/group
+    chown root:kvm /dev/kvm
+    chmod 660 /dev/kvm
+    touch /etc/apparmor.d/local/usr.sbin.libvirtd \
+        /etc/apparmor.d/local/usr.lib.libvirt.virt-aa-helper
+    install -D /dev/null /etc/apparmor.d/local/abstractions/libvirt-qemu
+
+    apparmor_parser -r /etc/apparmor.d/usr.sbin.libvirtd \
+        /etc/apparmor.d/usr.lib.libvirt.virt-aa-helper
+    virtlogd --daemon
+    libvirtd --daemon
+}
+
+# host_driver: load the one that the card has while no guest does
+host_driver() {
+    local module
+    while read -r module; do
+        [ -d "/sys/module/$module" ] || insmod "/modules/bochs/$module.ko"
+    done </modules/bochs/order
+}
+
+# save NAME: what there is to know while the guest runs, and the denials so far
+save() {
+    local pid
+    pid=$(cat /run/libvirt/qemu/card.pid)
+    cat "/proc/$pid/attr/current" >"/out/$1.profile"
+    cat "/proc/$(cat /run/libvirtd.pid)/attr/current" >"/out/$1.daemon"
+    cat "/proc/$pid/maps" >"/out/$1.maps"
+    cat "/proc/$pid/status" >"/out/$1.status"
+    tr '\0' '\n' <"/proc/$pid/cmdline" >"/out/$1.argv"
+    readlink $card/driver >"/out/$1.driver"
+}
+
+# start NAME [OPTION]...: start the guest as "virsh start" does.  What that
+# and QEMU said, and what the kernel denied, are there afterwards.
+start() {
+    local name=$1 status=0
+    shift
+    rm -f /var/log/libvirt/qemu/card.log /var/log/libvirt/card.log
+    virsh -q start card "$@" >"/out/$name.virsh" 2>&1 || status=$?
+    cp /var/log/libvirt/qemu/card.log "/out/$name.qemu" || true
+    [ $status != 0 ] || save "$name"
+    denials "$name"
+    return $status
+}
+
+# denials NAME: those since the last time, also when there is none
+denials() {
+    dmesg -c >/tmp/kernel
+    cat /tmp/kernel >>/out/kernel.txt
+    echo "denials:" >>"/out/$1.denied"
+    grep DENIED /tmp/kernel >>"/out/$1.denied" || true
+}
+
+# ended NAME: wait for the guest's end.  A guest that hangs ends L1, for the host
+# to try again.
+ended() {
+    local seconds=0
+    until virsh -q domstate card | grep -q 'shut off'; do
+        sleep 1
+        seconds=$((seconds + 1))
+        if [ $seconds -gt 120 ]; then
+            touch /out/hung
+            exit 1
+        fi
+    done
+    sed 's/\r$//' /var/log/libvirt/card.log >"/out/$1.log"
+    readlink $card/driver >"/out/$1.driver-after"
+    denials "$1"
+}

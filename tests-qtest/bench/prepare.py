@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """Everything that the benchmark's guests need, and what each way costs.
 
-usage: prepare.py [--quick] OUT QEMU ACPICA_ROOT KERNEL INITRD
+usage: prepare.py [--quick] OUT QEMU VBIOS ACPICA_ROOT KERNEL INITRD
 
-QEMU has the device with bochs-display as its parent.  OUT gets two folders with
+QEMU has the device with bochs-display as its parent, VBIOS is optimus-vbios.  OUT gets two folders with
 files for guests, ways and sizes: ROMs, SSDTs and the plan, which is what the
 guest's init tells the module, line by line; with each the arguments for QEMU,
 in ways.args and sizes.args; and costs.json: bytes of AML, and what becomes of
@@ -109,13 +109,25 @@ def compile_asl(acpica, source, out, **values):
     os.remove(out + ".asl")
 
 
-def make_tables(acpica, folder, base, size, loop_size, method):
+def table_files(folder, name, size):
+    """All but one way have one table."""
+    path = os.path.join(folder, f"{name}-{size}")
+    return ([os.path.join(path, file) for file in sorted(os.listdir(path))]
+            if os.path.isdir(path) else [path + ".aml"])
+
+
+def make_tables(options, folder, base, size, loop_size, method):
     """The tables of all ways for a ROM; returns their names."""
+    acpica = options.acpica
+
     def path(name):
         return os.path.join(folder, f"{name}-{size}")
 
     with open(path("rom"), "rb") as rom:
         write(path("buffer") + ".aml", buffer_way(rom.read()))
+    subprocess.run([options.vbios, "ssdt", path("rom"), "-o", path("ssdt"),
+                    "--at", "10.0"], check=True, stdout=subprocess.DEVNULL,
+                   env={"PATH": os.path.join(acpica, "usr/bin")})
     write(path("optimus") + ".aml", ssdt(method))
     for way in ["nothing", "segments", "field", *LOOPS]:
         part = loop_size if way in LOOPS else size
@@ -132,7 +144,7 @@ def make_tables(acpica, folder, base, size, loop_size, method):
                     PAGE_MASK="0xFFF" if variant == "page-fields" else "7",
                     PAGE_FIELDS=", ".join(f"{name}, 0x8000" for name in fields),
                     PAGE_NAMES=", ".join(fields))
-    return ["optimus", "buffer", "segments", "field", *LOOPS, *VARIANTS]
+    return ["optimus", "buffer", "ssdt", "segments", "field", *LOOPS, *VARIANTS]
 
 
 class Costs:
@@ -160,22 +172,29 @@ class Costs:
     def devices(self, name, devices, plain):
         self.found[name] = self._difference(plain, devices)
 
-    def table(self, name, path):
+    def tables(self, name, paths):
         found = {}
-        if os.path.getsize(path) <= ACPITABLE_MAX:
-            found = self._difference([], ["-acpitable", f"file={path}"])
-        self.found[name] = {**found, "aml": os.path.getsize(path)}
+        sizes = [os.path.getsize(path) for path in paths]
+        if max(sizes) <= ACPITABLE_MAX:
+            found = self._difference([], [
+                word for path in paths for word in ("-acpitable", f"file={path}")])
+        self.found[name] = {**found, "aml": sum(sizes)}
 
 
 class Plan:
-    def __init__(self):
+    """What the guest does with the files of FOLDER, which it has as /bench."""
+
+    def __init__(self, folder):
+        self.folder = folder
         self.lines = []
 
     def table(self, name, size, driver, fresh, again, of=None, prefix=""):
-        """With an SSDT.  OF: the size of the ROM, if only a part is read."""
+        """With SSDTs.  OF: the size of the ROM, if only a part is read."""
+        tables = ",".join("/bench/" + os.path.relpath(file, self.folder) for file
+                          in table_files(self.folder, name, of or size))
         self.lines.append(
             f"name={prefix}{name} size={size} driver={driver} fresh={fresh} again={again} "
-            f"bdf=0000:00:10.0 table=/bench/{name}-{of or size}.aml "
+            f"bdf=0000:00:10.0 table={tables} "
             f"rom=/bench/rom-{of or size}")
 
     def device(self, name, slot, size, driver, of=None):
@@ -204,11 +223,11 @@ def prepare_ways(options, costs):
         bases = [machine.get(f"/machine/peripheral/gpu{slot}", "rom-address")
                  for slot, _ in enumerate(sizes, 1)]
 
-    plan = Plan()
+    plan = Plan(folder)
     for slot, (size, base, method) in enumerate(zip(sizes, bases, found), 1):
         rom = os.path.join(folder, f"rom-{size}")
         part = 8 * KIB if options.quick else size
-        names = make_tables(options.acpica, folder, base, size, part, method)
+        names = make_tables(options, folder, base, size, part, method)
         with open(rom, "rb") as data:
             file = write(os.path.join(options.out, f"part-{part}"),
                          data.read(part))
@@ -216,7 +235,7 @@ def prepare_ways(options, costs):
         costs.devices(f"optimus-{size}", device(1, rom),
                       device(1, rom, "bochs-display"))
         for name in names[1:]:
-            costs.table(f"{name}-{size}", os.path.join(folder, f"{name}-{size}.aml"))
+            costs.tables(f"{name}-{size}", table_files(folder, name, size))
         # For the heap, and to have the kernel's code translated by QEMU
         for name in ["nothing", "nothing", *names]:
             if name not in LOOPS:
@@ -256,7 +275,7 @@ def prepare_sizes(options, costs):
         os.remove(name)
         if size != largest:
             os.symlink(f"rom-{largest}", os.path.join(folder, f"rom-{size}"))
-    plan = Plan()
+    plan = Plan(folder)
     for _ in range(ROUNDS):
         for size in sizes:
             for driver in ["nvidia", "nouveau"]:
@@ -274,7 +293,7 @@ def prepare_devices(options, costs):
     for count in [1, 2, 4, 8]:
         costs.devices(f"devices-{count}", sum(devices[:count], []),
                       sum(plain[:count], []))
-    plan = Plan()
+    plan = Plan(folder)
     for _ in range(ROUNDS):
         for slot in range(1, 9):
             plan.device(f"device-{slot}", slot, 64 * KIB, "nvidia")
@@ -285,7 +304,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    for name in ["out", "qemu", "acpica", "kernel", "initrd"]:
+    for name in ["out", "qemu", "vbios", "acpica", "kernel", "initrd"]:
         parser.add_argument(name)
     options = parser.parse_args()
     costs = Costs(options.qemu, options.kernel, options.initrd)

@@ -24,6 +24,7 @@ LOOPS = ["fwcfg-mid", "fwcfg-field"]
 WAYS = {
     "optimus": "vfio-optimus",
     "buffer": "ROM as AML buffer (bound)",
+    "ssdt": "optimus-vbios ssdt",
     "segments": "32 KiB segments (patched OVMF)",
     "field": "one field (coreboot)",
     "fwcfg-mid": "fw_cfg loop (lion328)",
@@ -405,7 +406,7 @@ def facts(results):
 def svg(results):
     """Bars on a log axis: the first read of one ROM, by both drivers."""
     size = min(entry["size"] for entry in results["reads"])
-    ways = ["optimus", "buffer", "segments", "field", *LOOPS]
+    ways = list(WAYS)
     left, right, top, step = 250, 130, 104, 26
     width = 900
     entries = {driver: [find(results, way, size, driver, "first") for way in ways]

@@ -30,6 +30,7 @@
 /* Drivers read past the end of the ROM. */
 #define WATCHED_MAX (2u * ROM_MAX)
 #define THREADS_MAX 8
+#define TABLES_MAX 20
 /* Where windows can be, and a few pages around it */
 #define RANGE_START 0xfeeff000u
 #define RANGE_END 0xff000000u
@@ -55,9 +56,10 @@ static char *rom;
 module_param(rom, charp, 0);
 MODULE_PARM_DESC(rom, "contract, bench, scan, write: file with the ROM as it should be");
 
-static char *table;
-module_param(table, charp, 0);
-MODULE_PARM_DESC(table, "bench: file with an SSDT that gives the device a _ROM");
+static char *table[TABLES_MAX];
+static unsigned int tables;
+module_param_array(table, charp, &tables, 0);
+MODULE_PARM_DESC(table, "bench: files with SSDTs that give the device a _ROM");
 
 static char *name = "device";
 module_param(name, charp, 0);
@@ -627,33 +629,32 @@ static int read_rom_nouveau(u8 *to)
 	return calls;
 }
 
-static void *table_data;
-static u32 table_index;
-static bool table_loaded;
+static void *table_data[TABLES_MAX];
+static u32 table_index[TABLES_MAX];
+static unsigned int tables_loaded;
 
-static void unload_table(void)
+static void unload_tables(void)
 {
-	if (table_loaded)
-		acpi_unload_table(table_index);
-	table_loaded = false;
+	while (tables_loaded)
+		acpi_unload_table(table_index[--tables_loaded]);
 }
 
 /* Returns with the method as it is after boot: nothing mapped, nothing kept. */
-static int load_table(void)
+static int load_tables(void)
 {
-	unsigned int length;
+	unsigned int length, i;
 
-	if (!table)
-		return 0;
-	unload_table();
-	/* Never freed: ACPICA keeps unloaded tables in its list */
-	if (!table_data)
-		table_data = read_file(table, &length);
-	if (!table_data)
-		return -ENOENT;
-	if (ACPI_FAILURE(acpi_load_table(table_data, &table_index)))
-		return -EINVAL;
-	table_loaded = true;
+	unload_tables();
+	for (i = 0; i < tables; i++) {
+		/* Never freed: ACPICA keeps unloaded tables in its list */
+		if (!table_data[i])
+			table_data[i] = read_file(table[i], &length);
+		if (!table_data[i])
+			return -ENOENT;
+		if (ACPI_FAILURE(acpi_load_table(table_data[i], &table_index[i])))
+			return -EINVAL;
+		tables_loaded++;
+	}
 	/* The kernel looks for new devices in the background */
 	flush_scheduled_work();
 	return 0;
@@ -691,7 +692,7 @@ static int do_bench(void)
 	if (!expected || length < size || !data)
 		err = -ENOMEM;
 	for (i = 0; i < fresh && !err; i++) {
-		err = load_table();
+		err = load_tables();
 		if (!err)
 			err = bench_read(data, expected, "first");
 		for (j = 0; j < again && !err; j++)
@@ -885,7 +886,7 @@ static int __init optimus_guest_init(void)
 
 static void __exit optimus_guest_exit(void)
 {
-	unload_table();
+	unload_tables();
 	if (watching)
 		end_watch();
 }

@@ -42,13 +42,14 @@ def write_program(path, text):
 
 
 class Sanitized:
-    """The wrapper for a QEMU with the plugin DEVICE (vfio-optimus or
-    test-optimus) of the directory PLUGIN: self.program; and what it reports."""
+    """The wrapper for a QEMU with the plugin DEVICE (vfio-optimus, test-optimus
+    or test-nohotplug) of the directory PLUGIN: self.program; and what it
+    reports."""
 
     def __init__(self, plugin, device, modules=None):
         # the files of the plugin are links to those beside this
         self.build = os.path.join(os.path.dirname(os.path.realpath(
-            os.path.join(plugin, f"{device}.so"))), "meson")
+            os.path.join(plugin, "vfio-optimus.so"))), "meson")
         self.modules = modules or os.path.join(self.build, "hw-optimus/plugin")
         self.device = device
         self.folder = tempfile.TemporaryDirectory()
@@ -58,12 +59,10 @@ class Sanitized:
         loader = f"sanitized-{device}-preload.so"
         preload = [library.stdout.strip(), os.path.join(self.modules, loader)]
         options = f"{OPTIONS}:log_path={self.folder.name}/log"
-        name = {"vfio-optimus": "qemu-optimus",
-                "test-optimus": "qemu-test-optimus"}[device]
-        with open(os.path.join(plugin, name)) as wrapper:
+        with open(os.path.join(plugin, "qemu-optimus")) as wrapper:
             text = wrapper.read()
         text, count = re.subn(
-            f"LD_PRELOAD='[^']*/{device}-preload.so'",
+            "LD_PRELOAD='[^']*/vfio-optimus-preload.so'",
             "\n".join(("export VFIO_OPTIMUS_QEMU='"
                        + run_directly(plugin, self.folder.name) + "'",
                        f"export ASAN_OPTIONS='{options}':$ASAN_OPTIONS",
@@ -71,7 +70,7 @@ class Sanitized:
                        "export G_SLICE=always-malloc",
                        "LD_PRELOAD=" + ":".join(preload))), text)
         if count != 1:
-            raise RuntimeError(f"{name} has changed: no LD_PRELOAD={device}")
+            raise RuntimeError("qemu-optimus has changed: no LD_PRELOAD")
         self.program = write_program(os.path.join(self.folder.name, "qemu"), text)
 
     def findings(self):

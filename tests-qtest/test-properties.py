@@ -26,6 +26,7 @@ PLUGIN = os.path.abspath(sys.argv[1])
 TIMES = 10 if os.environ.get("VFIO_OPTIMUS_FULL") else 1
 SEED = int(os.environ.get("SEED", 0)) or random.SystemRandom().getrandbits(32)
 QEMUS = {"bochs-display": Sanitized(PLUGIN, "test-optimus"),
+         "VGA": Sanitized(PLUGIN, "test-nohotplug"),
          "vfio-pci-nohotplug": Sanitized(PLUGIN, "vfio-optimus")}
 TEST = QEMUS["bochs-display"]
 OUR_TYPES = ("vfio-optimus",)
@@ -213,10 +214,10 @@ class Fuzz(Files):
             self.assertEqual(machine.quit()[0], 0)
 
     def test_qmp(self):
-        self.qmp("bochs-display", "-device", self.gpu)
+        self.qmp("VGA", "-device", self.gpu)
 
     def test_qmp_without_device(self):
-        self.qmp("bochs-display")
+        self.qmp("VGA")
         self.qmp("vfio-pci-nohotplug")
 
 

@@ -637,7 +637,7 @@ class Planted(Case):
                                "sanitized-test-optimus.so.p")
         with open(os.path.join(build, "compile_commands.json")) as commands:
             command, = (c for c in json.load(commands) if c["output"].endswith(
-                "sanitized-test-optimus.so.p/.._vfio-optimus.c.o"))
+                "sanitized-test-optimus.so.p/vfio-optimus.c.o"))
         source = os.path.join(build, command["file"])
         with open(source) as original:
             text = original.read()
@@ -651,8 +651,7 @@ class Planted(Case):
         subprocess.run([*words, "-I", os.path.dirname(source)], cwd=build,
                        check=True)
         others = [os.path.join(objects, name) for name in os.listdir(objects)
-                  if name.endswith(".o")
-                  and not name.endswith("_vfio-optimus.c.o")]
+                  if name.endswith(".o") and name != "vfio-optimus.c.o"]
         subprocess.run(["cc", "-shared", "-fsanitize=address,undefined", "-o",
                         self.path("sanitized-test-optimus.so"), made, *others],
                        check=True)
@@ -661,7 +660,9 @@ class Planted(Case):
                     self.folder.name)
         return Sanitized(PLUGIN, "test-optimus", self.folder.name)
 
-    LINE = "    trace_vfio_optimus_romfile(path, rom->len, images->len);\n"
+    LINE = """    optimus_trace(OPTIMUS_EVENT_ROMFILE, "%s: %u bytes, %u images", path,
+                  rom->len, images->len);
+"""
 
     def found(self, old, new, word):
         qemu = self.plant(old, new)

@@ -126,6 +126,15 @@ nvidia_roms() {
     done
 }
 
+# nvidia_guest NAME DIR CARDS ROMS ARG...: the release that was prepared in a plain
+# guest of the QEMU in DIR.  CARDS is BDF=FILE,... as in nvidia/guest, with files
+# in the folder ROMS; ARGs are for QEMU.
+nvidia_guest() {
+    LAB_PRELOAD=$NVIDIA_PRELOAD LAB_TIMEOUT=${LAB_TIMEOUT:-240} lab_guest \
+        "$1" "$2" "optimus=script iomem=relaxed cards=$3" "$4:." \
+        "$NVIDIA_FILES:nvidia" "$NVIDIA_SOURCE/guest:script" -- -m 1024 "${@:5}"
+}
+
 # nvidia_lab NAME DIR ROM: the lab with a fake GPU in L0, which the QEMU in
 # DIR, in L1, assigns to L2, twice: as a vfio-pci, and as a vfio-optimus with ROM.
 # Consoles are in build/lab/run/NAME/{without,with}.log.

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Everything that the benchmark's guests need, and what each way costs.
 
-usage: prepare.py [--quick] OUT QEMU VBIOS ACPICA_ROOT KERNEL INITRD
+usage: prepare.py [--quick] [--nvidia] OUT QEMU VBIOS ACPICA_ROOT KERNEL INITRD
 
 QEMU has the device with bochs-display as its parent, VBIOS is optimus-vbios.  OUT gets two folders with
 files for guests, ways and sizes: ROMs, SSDTs and the plan, which is what the
@@ -12,6 +12,8 @@ QEMU's tables and the initrd.
 Every SSDT gives the same plain device a _ROM.  That of vfio-optimus is its own
 method, byte by byte as QEMU built it for the device that has the ROM; the ways
 that want the ROM in memory find it in that device's window.
+
+With --nvidia also nvidia.args and nvidia.cards, for a guest with NVIDIA's own driver.
 """
 
 import argparse
@@ -96,9 +98,9 @@ def buffer_way(rom):
                 b"\x14" + package(b"_ROM\x0a\xa4\x9eVROM\x68\x69\0"))
 
 
-def compile_asl(acpica, source, out, **values):
+def compile_asl(acpica, source, out, node="S80", **values):
     with open(os.path.join(HERE, source), encoding="ascii") as text:
-        text = text.read()
+        text = text.read().replace("S80", node)
     text = "".join(f"#define {name} {value}\n"
                    for name, value in values.items()) + text
     write(out + ".asl", text.encode())
@@ -109,11 +111,17 @@ def compile_asl(acpica, source, out, **values):
     os.remove(out + ".asl")
 
 
-def table_files(folder, name, size):
+def table_files(folder, name, number):
     """All but one way have one table."""
-    path = os.path.join(folder, f"{name}-{size}")
+    path = os.path.join(folder, f"{name}-{number}")
     return ([os.path.join(path, file) for file in sorted(os.listdir(path))]
             if os.path.isdir(path) else [path + ".aml"])
+
+
+def make_ssdt(options, rom, out, at):
+    subprocess.run([options.vbios, "ssdt", rom, "-o", out, "--at", at],
+                   check=True, stdout=subprocess.DEVNULL,
+                   env={"PATH": os.path.join(options.acpica, "usr/bin")})
 
 
 def make_tables(options, folder, base, size, loop_size, method):
@@ -125,9 +133,7 @@ def make_tables(options, folder, base, size, loop_size, method):
 
     with open(path("rom"), "rb") as rom:
         write(path("buffer") + ".aml", buffer_way(rom.read()))
-    subprocess.run([options.vbios, "ssdt", path("rom"), "-o", path("ssdt"),
-                    "--at", "10.0"], check=True, stdout=subprocess.DEVNULL,
-                   env={"PATH": os.path.join(acpica, "usr/bin")})
+    make_ssdt(options, path("rom"), path("ssdt"), "10.0")
     write(path("optimus") + ".aml", ssdt(method))
     for way in ["nothing", "segments", "field", *LOOPS]:
         part = loop_size if way in LOOPS else size
@@ -300,10 +306,44 @@ def prepare_devices(options, costs):
     plan.save(options.out, "devices", PLAIN + sum(devices, []))
 
 
+def prepare_nvidia(options):
+    """A guest with NVIDIA's own driver: a fake GPU for each way and turn.
+
+    Ways that want the ROM in memory find it in the first vfio-optimus's window."""
+    folder = os.path.join(options.out, "nvidia")
+    rom = os.path.join(folder, "two-images.rom")
+    size = os.path.getsize(rom)
+    with Machine(options.qemu, "-M", "q35", *device(1, rom)) as machine:
+        base = machine.get("/machine/peripheral/gpu1", "rom-address")
+    args, cards = ["-fw_cfg", f"name=opt/rom-{size},file={rom}"], ""
+    # SeaBIOS has room for one set of ssdt's tables; the loops take seconds.
+    ways = 3 * ["optimus", "segments", "field"] + ["ssdt", *LOOPS]
+    for slot, way in enumerate(ways, 1):
+        cards += f"0000:00:{slot:02x}.0 {way}\n"
+        if way == "optimus":
+            args += device(slot, rom)
+            continue
+        args += ["-device", f"fake-gpu,addr={slot:#x}"]
+        tables = os.path.join(folder, f"{way}-{slot}")
+        if way == "ssdt":
+            make_ssdt(options, rom, tables, f"{slot:02x}.0")
+        else:
+            compile_asl(options.acpica, f"{way}.asl", tables,
+                        node=f"S{slot * 8:02X}", ROM_BASE=f"{base:#x}",
+                        ROM_SIZE=f"{size:#x}", ROM_BITS=f"{size * 8:#x}",
+                        FWCFG_NAME=f'"opt/rom-{size}"')
+        for file in table_files(folder, way, slot):
+            args += ["-acpitable", f"file={file}"]
+    write(os.path.join(options.out, "nvidia.cards"), cards.encode())
+    write(os.path.join(options.out, "nvidia.args"), "".join(
+        arg + "\n" for arg in args).encode())
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--nvidia", action="store_true")
     for name in ["out", "qemu", "vbios", "acpica", "kernel", "initrd"]:
         parser.add_argument(name)
     options = parser.parse_args()
@@ -311,6 +351,8 @@ def main():
     prepare_ways(options, costs)
     prepare_sizes(options, costs)
     prepare_devices(options, costs)
+    if options.nvidia:
+        prepare_nvidia(options)
     write(os.path.join(options.out, "costs.json"),
           json.dumps(costs.found, indent=1).encode() + b"\n")
 

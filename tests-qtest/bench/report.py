@@ -168,6 +168,35 @@ def ways_results(reads, costs, quick):
     return results
 
 
+def nvidia_results(out):
+    """What NVIDIA's own driver asked of each way, and for how long."""
+    results = []
+    for path in sorted(glob.glob(os.path.join(out, "nvidia-*.log")), reverse=True):
+        with open(path, errors="replace") as log:
+            text = log.read()
+        with open(os.path.join(out, "nvidia.cards")) as file:
+            cards = [line.split() for line in file]
+        found = {}
+        for bdf, way in cards:
+            card = re.search(rf"card {bdf} begins.*watch us=(\d+).*calls=(\d+)"
+                             rf".*card {bdf} ends", text, re.S)
+            if not card:
+                fail(f"NVIDIA's driver did not come to {bdf} ({way}), see {path}")
+            given = re.search(r"given: (equal|a part)", card[0])
+            taken = "register 14f0: 0xC0FFEE42" in card[0]      # by the init script
+            if way == "optimus" and not (given and given[1] == "equal" and taken):
+                fail(f"NVIDIA's driver did not take the ROM from {bdf}, see {path}")
+            entry = found.setdefault(way, {
+                "driver": re.search(r"nvidia-(\d+)", path)[1], "way": way, "ms": []})
+            entry.update(calls=int(card[2]), taken=taken,
+                         given=given[1] if given else "other bytes")
+            entry["ms"].append(int(card[1]) / 1000)
+        for entry in found.values():
+            entry["to_optimus"] = min(entry["ms"]) / min(found["optimus"]["ms"])
+        results += found.values()
+    return results
+
+
 def memory(out):
     """With and without the device."""
     found = {}
@@ -232,6 +261,7 @@ def collect(out, top):
         "machine": f"{cpu[1] if cpu else platform.machine()}, "
                    f"{os.cpu_count()} CPUs, load {load} before",
         "reads": ways_results(reads, costs, quick),
+        "nvidia": nvidia_results(out),
         "costs": costs,
         "memory": memory(out),
         "growth": growth,
@@ -271,6 +301,23 @@ def find(results, way, size, driver, read):
     return next(entry for entry in results["reads"] if
                 (entry["way"], entry["size"], entry["driver"], entry["read"]) ==
                 (way, size, driver, read))
+
+
+def nvidia_table(results):
+    if not results["nvidia"]:
+        return ["NVIDIA's own driver was not measured (VFIO_OPTIMUS_NONFREE=yes "
+                "scripts/bench downloads and measures it)"]
+    lines = ["NVIDIA's own driver and a fake GPU, ROM of two images: its calls of "
+             "`_ROM`, the least time of all of them, what it was given of the ROM, and "
+             "whether it executed the init script there.", "",
+             "| driver | way | calls | time | given | executed |",
+             "|---|---|---:|---:|---|---|"]
+    for entry in results["nvidia"]:
+        lines.append(f"| {entry['driver']} | {WAYS[entry['way']]} "
+                     f"| {entry['calls']} | {duration(min(entry['ms']))} "
+                     f"({number(entry['to_optimus'])}×) "
+                     f"| {entry['given']} | {'yes' if entry['taken'] else 'no'} |")
+    return lines
 
 
 def print_table(results):
@@ -317,6 +364,7 @@ def print_table(results):
                   (f", heap of {cost['heap_of'] // KIB} KiB"
                    if cost["heap_of"] != size else ""))
     print('  "too large": -acpitable takes 64 KiB.  The heap is exact to some KiB.')
+    print("\n" + "\n".join(nvidia_table(results)))
     print("\n" + "\n".join(facts(results)))
     print("\nAimed at, and the result (times decide nothing):")
     print("\n".join(goals(results)))
@@ -499,7 +547,8 @@ def readme(results):
         cost = results["costs"][f"{way}-{sizes[0]}"]
         lines.append(f"| {text} | " + " | ".join(cells) +
                      f" | {cost['aml']} B | {max(0, cost['heap_kib']):.0f} KiB |")
-    lines += ["", *[f"- {line}" for line in facts(results)]]
+    lines += ["", *nvidia_table(results), "",
+              *[f"- {line}" for line in facts(results)]]
     return "\n".join(lines)
 
 

@@ -94,6 +94,9 @@ class Values:
             result["romfile"] = self.rom
         if self.chance.random() < 0.1:
             result["addr"] = self.value("addr", "str")
+        if "fd" in result:
+            # without which QEMU 11.1 crashes, with plain vfio-pci, too
+            result["id"] = "x"
         return result
 
     def place(self):

@@ -110,9 +110,13 @@ tree_checkout() { (cd "$TREE/source" && tree_git checkout -q -f --detach "$1"); 
 # done, with firmware of Debian: the SeaBIOS that the expected ACPI tables of the
 # tests were made with, for the one address in them that depends on it.
 tree_configure() {
-    local dir=$1
+    local dir=$1 pycotap
     shift
+    # QEMU's configure wants both
+    need_pycotap
+    pycotap=$PYTHONPATH
     need_meson
+    PYTHONPATH+=:$pycotap
     [ -e "$BUILD/root/firmware/packages" ] || {
         apt_lists
         step "firmware" unpack_alone "$BUILD/root/firmware" seabios/trixie \

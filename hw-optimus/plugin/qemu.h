@@ -130,7 +130,6 @@ typedef void (ObjectPropertyRelease)(Object *obj, const char *name,
 ObjectClass *object_class_by_name(const char *type_name);
 ObjectClass *object_class_dynamic_cast(ObjectClass *klass,
                                        const char *type_name);
-ObjectClass *object_get_class(Object *obj);
 bool object_class_is_abstract(ObjectClass *klass);
 ObjectProperty *
 object_class_property_add(ObjectClass *klass, const char *name,

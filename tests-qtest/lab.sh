@@ -189,7 +189,7 @@ lab_cpio() {
 lab_l2_cpio() {
     lab_tree "$1.tree"
     install "$LAB_SOURCE/l2-init" "$1.tree/init"
-    lab_modules "$1.tree/modules" nouveau bochs
+    lab_modules "$1.tree/modules" nouveau bochs button evdev
     lab_cpio "$1.tree" "$1"
 }
 

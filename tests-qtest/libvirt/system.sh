@@ -5,7 +5,7 @@
 #   . /l1.sh
 #   . /system.sh
 #
-# All about a guest NAME is left in /out/NAME.*, see save() and ended().
+# All about a guest NAME is left in /out/NAME.*, see save(), said() and ended().
 
 card=/sys/bus/pci/devices/0000:00:07.0
 
@@ -69,6 +69,7 @@ start() {
     local name=$1 status=0
     shift
     rm -f /var/log/libvirt/qemu/card.log /var/log/libvirt/card.log
+    console=0
     virsh -q start card "$@" >"/out/$name.virsh" 2>&1 || status=$?
     cp /var/log/libvirt/qemu/card.log "/out/$name.qemu" || true
     [ $status != 0 ] || save "$name"
@@ -84,11 +85,11 @@ denials() {
     grep DENIED /tmp/kernel >>"/out/$1.denied" || true
 }
 
-# ended NAME: wait for the guest's end.  A guest that hangs ends L1, for the host
-# to try again.
-ended() {
+# wait_for COMMAND...: until it succeeds.  A guest that hangs ends L1, for the
+# host to try again.
+wait_for() {
     local seconds=0
-    until virsh -q domstate card | grep -q 'shut off'; do
+    until "$@"; do
         sleep 1
         seconds=$((seconds + 1))
         if [ $seconds -gt 120 ]; then
@@ -96,7 +97,32 @@ ended() {
             exit 1
         fi
     done
-    sed 's/\r$//' /var/log/libvirt/card.log >"/out/$1.log"
+}
+
+# said NAME: what the guest's console has said since the last time
+said() {
+    sed 's/\r$//' /var/log/libvirt/card.log >/tmp/console
+    tail -n "+$((console + 1))" /tmp/console >"/out/$1.log"
+    console=$(wc -l </tmp/console)
+}
+
+rests() { tail -n "+$((console + 1))" /var/log/libvirt/card.log | grep -q 'lab: at rest'; }
+
+# at_rest NAME: wait until the guest waits for the power button
+at_rest() {
+    wait_for rests
+    said "$1"
+    cat /run/libvirt/qemu/card.pid >"/out/$1.pid"
+    denials "$1"
+}
+
+is_off() { virsh -q domstate card | grep -q 'shut off'; }
+
+# ended NAME: wait for the guest's end
+ended() {
+    wait_for is_off
+    said "$1"
+    virsh -q domstate --reason card >"/out/$1.state"
     readlink $card/driver >"/out/$1.driver-after"
     denials "$1"
 }

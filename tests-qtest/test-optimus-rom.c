@@ -7,7 +7,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-#include "../hw-optimus/optimus-rom.h"
+#include "../hw-optimus/core/optimus-rom.h"
 #include <string.h>
 
 #define UNIT 512

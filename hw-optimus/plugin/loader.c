@@ -14,7 +14,7 @@
 #include <dlfcn.h>
 #include <link.h>
 #include <malloc.h>
-#include "../optimus-aml.h"
+#include "../core/optimus-aml.h"
 #include "module-init.h"
 #include "plugin.h"
 #include "trace.h"

@@ -16,9 +16,9 @@
 #include "qemu.h"
 #include <stdlib.h>
 #include <sys/sysmacros.h>
-#include "../optimus-aml.h"
-#include "../optimus-rom.h"
-#include "../optimus-window.h"
+#include "../core/optimus-aml.h"
+#include "../core/optimus-rom.h"
+#include "../core/optimus-window.h"
 #include "plugin.h"
 #include "trace.h"
 

@@ -5,7 +5,7 @@
  */
 
 #include "vbios.h"
-#include "../optimus-window.h"
+#include "../core/optimus-window.h"
 #include <getopt.h>
 #include <stdio.h>
 

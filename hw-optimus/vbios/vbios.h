@@ -7,7 +7,7 @@
 #ifndef OPTIMUS_VBIOS_H
 #define OPTIMUS_VBIOS_H
 
-#include "../optimus-rom.h"
+#include "../core/optimus-rom.h"
 #include <string.h>
 
 /* Exit codes. */

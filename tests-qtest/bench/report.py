@@ -529,7 +529,7 @@ def readme(results):
         "A driver's first read of the VBIOS, in a guest under TCG (`scripts/bench`, "
         f"{results['date']}, {results['machine']}): the median, and how "
         "many times as long as vfio-optimus it takes at the least.", "",
-        "![Time of a first read, by way](hw-optimus/docs/bench.svg)", "",
+        "![Time of a first read, by way](tests-qtest/bench/bench.svg)", "",
         "| | " + " | ".join(f"NVIDIA, {size // KIB} KiB | nouveau, {size // KIB} KiB"
                             for size in sizes) + " | AML | kernel heap |",
         "|---|" + "---:|" * (2 * len(sizes) + 2)]
@@ -578,7 +578,7 @@ def main():
     save(path, block.sub(lambda match: f"{match[1]}{readme(results)}\n{match[2]}",
                          text))
     shutil.copyfile(os.path.join(out, "bench.svg"),
-                    os.path.join(top, "hw-optimus/docs/bench.svg"))
+                    os.path.join(top, "tests-qtest/bench/bench.svg"))
 
 
 main()

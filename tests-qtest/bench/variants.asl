@@ -1,6 +1,6 @@
 /*
  * Other shapes of vfio-optimus's own method, chosen by VARIANT.  The one that it
- * has is in hw-optimus/optimus-aml.c: whole pages first, told by one mask, and
+ * has is in hw-optimus/core/optimus-aml.c: whole pages first, told by one mask, and
  * accesses of 8 bytes.
  *
  *   1  every request by Mid, with no test for whole pages (as it once was)

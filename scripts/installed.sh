@@ -83,9 +83,9 @@ stage_files() {
     [ ! -e "$PLUGIN/battery.aml" ] || install -m 644 "$PLUGIN/battery.aml" "$lib"
     ln -s ../lib/vfio-optimus/qemu-optimus "$tree/bin/qemu-optimus"
     install -D -m 755 -t "$tree/share/vfio-optimus" \
-        "$TOP"/scripts/{doctor,guest-check}
+        "$TOP"/hw-optimus/{doctor/doctor,guest/guest-check}
     install -D -m 644 -t "$tree/share/vfio-optimus/optimus_doctor" \
-        "$TOP"/scripts/optimus_doctor/*.py
+        "$TOP"/hw-optimus/doctor/optimus_doctor/*.py
     # "doctor" alone says too little among all other programs
     ln -s ../share/vfio-optimus/doctor "$tree/bin/optimus-doctor"
     install -m 644 -t "$tree/share/vfio-optimus" "$TOP"/hw-optimus/libvirt/*

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""scripts/doctor and scripts/guest-check in machines made here:
+"""optimus-doctor and guest-check in machines made here:
 
     test-doctor.py VBIOS PLUGIN OTHER
 
@@ -157,10 +157,10 @@ class DoctorTest(unittest.TestCase):
         program_tree.add_program(cls.tree, VBIOS)
         # as it is installed
         share = f"{cls.tree}/usr/share/vfio-optimus"
-        for name in ("doctor", "guest-check", *(
-                f"optimus_doctor/{os.path.basename(path)}"
-                for path in glob.glob(f"{TOP}/scripts/optimus_doctor/*.py"))):
-            program_tree.copy(f"{TOP}/scripts/{name}", f"{share}/{name}")
+        for folder, name in (("doctor", "doctor"), ("guest", "guest-check"), *(
+                ("doctor", f"optimus_doctor/{os.path.basename(path)}") for path in
+                glob.glob(f"{TOP}/hw-optimus/doctor/optimus_doctor/*.py"))):
+            program_tree.copy(f"{TOP}/hw-optimus/{folder}/{name}", f"{share}/{name}")
         os.symlink("../share/vfio-optimus/doctor", f"{cls.tree}/usr/bin/doctor")
         for program in ("readlink", "dirname", *GUEST_PROGRAMS):
             add_debian_program(cls.tree, program)
@@ -896,8 +896,8 @@ class NeedTest(DoctorTest):
             r"(?m)^\t([0-9a-f]{4})  (G[FKMPVAHB]|TU|AD|GT?)\d+(.*)$", text)
             if not re.search("Audio|USB|UCSI|PCI|NVSwitch", name)}
         self.assertGreater(len(found), 1000)
-        sys.path.insert(0, f"{TOP}/scripts")
-        self.addCleanup(sys.path.remove, f"{TOP}/scripts")
+        sys.path.insert(0, f"{TOP}/hw-optimus/doctor")
+        self.addCleanup(sys.path.remove, f"{TOP}/hw-optimus/doctor")
         # pylint: disable=import-outside-toplevel
         from optimus_doctor.need import generation
         wrong = {hex(number): (name, generation(number))
@@ -1127,7 +1127,7 @@ class GuestTest(DoctorTest):
         cls.tree = os.path.join(cls.folder.name, "tree")
         cls.add_programs()
         os.symlink("usr/bin", cls.tree + "/bin")
-        program_tree.copy(f"{TOP}/scripts/guest-check",
+        program_tree.copy(f"{TOP}/hw-optimus/guest/guest-check",
                           f"{cls.tree}/usr/bin/guest-check")
         with open(f"{cls.tree}/usr/bin/dmesg", "w") as file:
             file.write("#!/bin/sh\nexec cat /home/dmesg\n")

@@ -1,17 +1,52 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a user can send when it worked, or did not: no serial numbers, addresses
-of networks, names of users or of the host."""
+"""The doctor's report: its rows, and what a user can send when it worked, or did
+not, without serial numbers, addresses of networks, names of users or of the host."""
 
 import getpass
+import json
 import os
 import pwd
 import re
 
 from .common import DEVICES, link_name, names, number, output, read
 
+# hint: to know, nothing is wrong
+EXIT = {"ok": 0, "hint": 0, "warning": 2, "problem": 3}
 DMI = ("sys_vendor", "product_name", "product_version", "bios_version", "bios_date")
 # of the kernel's command line the rest is nobody's business
 OPTIONS = r"\S*(?:iommu|vfio|kvm|pci|acpi|nouveau|nvidia)\S*"
+
+
+class Report:
+    """The rows of the table, each of the machine or of a card."""
+
+    def __init__(self):
+        self.rows = []
+        self.card = None
+
+    def add(self, status, check, text, mend=None):
+        self.rows.append({"card": self.card, "check": check, "status": status,
+                          "text": text, "mend": mend})
+
+    def worst(self):
+        return max((row["status"] for row in self.rows), key=EXIT.get)
+
+    def json(self):
+        return json.dumps({"status": self.worst(), "rows": self.rows}, indent=2)
+
+    def text(self):
+        card = None
+        lines = []
+        for row in self.rows:
+            if row["card"] != card:
+                card = row["card"]
+                lines.append(f"\n{card}")
+            lines.append(f"{row['status']:<8} {row['check']:<8} {row['text']}")
+            if row["mend"]:
+                lines.append(f"{'':<18}mend: {row['mend']}")
+        count = [sum(row["status"] == status for row in self.rows)
+                 for status in ("problem", "warning")]
+        return "\n".join([*lines, "", f"problems: {count[0]}, warnings: {count[1]}"])
 
 
 def versions():

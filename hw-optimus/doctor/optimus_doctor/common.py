@@ -1,55 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What all parts of the doctor use: the rows of its report, and files."""
+"""What all parts of the doctor use: files, programs, and what is beside it."""
 
 import getpass
 import glob
-import json
 import os
 import shutil
 import subprocess
 import sys
 
-# scripts/, or where it is installed: PREFIX/share/vfio-optimus
+# hw-optimus/doctor, or where it is installed: PREFIX/share/vfio-optimus
 HERE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 DEVICES = "/sys/bus/pci/devices"
 # to be run again, as root
 COMMAND = os.path.abspath(sys.argv[0])
-
-# hint: to know, nothing is wrong
-EXIT = {"ok": 0, "hint": 0, "warning": 2, "problem": 3}
-
-
-class Report:
-    """The rows of the table, each of the machine or of a card."""
-
-    def __init__(self):
-        self.rows = []
-        self.card = None
-
-    def add(self, status, check, text, mend=None):
-        self.rows.append({"card": self.card, "check": check, "status": status,
-                          "text": text, "mend": mend})
-
-    def worst(self):
-        return max((row["status"] for row in self.rows), key=EXIT.get)
-
-    def json(self):
-        return json.dumps({"status": self.worst(), "rows": self.rows}, indent=2)
-
-    def text(self):
-        card = None
-        lines = []
-        for row in self.rows:
-            if row["card"] != card:
-                card = row["card"]
-                lines.append(f"\n{card}")
-            lines.append(f"{row['status']:<8} {row['check']:<8} {row['text']}")
-            if row["mend"]:
-                lines.append(f"{'':<18}mend: {row['mend']}")
-        count = [sum(row["status"] == status for row in self.rows)
-                 for status in ("problem", "warning")]
-        return "\n".join([*lines, "", f"problems: {count[0]}, warnings: {count[1]}"])
-
 
 def read(*path):
     """The text of a file, or None."""
@@ -87,13 +50,20 @@ def beside(*path):
     """A program of this repository: in PATH, installed with this one, or built."""
     name = os.path.basename(path[-1])
     found = [shutil.which(name), *glob.glob(os.path.join(HERE, "../../bin", name)),
-             *sorted(glob.glob(os.path.join(HERE, "..", *path)))]
+             *sorted(glob.glob(os.path.join(HERE, "../..", *path)))]
     return [os.path.normpath(name) for name in found if name]
+
+
+def sibling(folder, name):
+    """A file that is installed with this one, or of hw-optimus/@folder."""
+    installed = os.path.join(HERE, name)
+    return installed if os.path.exists(installed) else os.path.normpath(
+        os.path.join(HERE, "..", folder, name))
 
 
 def install_command():
     """What builds and installs all anew."""
-    script = os.path.join(HERE, "install")
+    script = os.path.normpath(os.path.join(HERE, "../../scripts/install"))
     return "sudo " + (script if os.path.exists(script) else "scripts/install")
 
 

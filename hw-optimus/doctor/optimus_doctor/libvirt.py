@@ -8,7 +8,7 @@ import re
 import shlex
 import stat
 
-from .common import HERE, beside, install_command, read
+from .common import beside, install_command, read, sibling
 
 APPARMOR = "/etc/apparmor.d"
 GUESTS = "abstractions/libvirt-qemu"
@@ -39,14 +39,6 @@ def covers(rules, path):
     return False
 
 
-def rules_file(name):
-    """Beside what is installed, or in the repository."""
-    installed = os.path.join(HERE, name)
-    return os.path.normpath(
-        installed if os.path.exists(installed) else
-        os.path.join(HERE, "../hw-optimus/libvirt", name))
-
-
 def check_confinement(report):
     """What keeps libvirt from starting qemu-optimus."""
     if not os.path.exists("/etc/libvirt"):
@@ -71,8 +63,8 @@ def check_apparmor(report, wrapper):
     if not missing:
         report.add("ok", "libvirt", "AppArmor is on, with rules for qemu-optimus")
         return
-    source = rules_file("apparmor-qemu" if missing[0] == GUESTS
-                        else "apparmor-libvirtd")
+    source = sibling("libvirt", "apparmor-qemu" if missing[0] == GUESTS
+                           else "apparmor-libvirtd")
     copy = f"cat {source}"
     place = ""
     if not covers(read(source) or "", wrapper):
@@ -97,7 +89,7 @@ def check_selinux(report, wrapper):
     if "qemu_exec_t" in label:
         report.add("ok", "libvirt", f"SELinux is on, {wrapper} is labelled")
         return
-    rules = rules_file("vfio-optimus.cil")
+    rules = sibling("libvirt", "vfio-optimus.cil")
     if wrapper in (read(rules) or ""):
         rule = f"semodule -i {rules}"
     else:                           # another --prefix

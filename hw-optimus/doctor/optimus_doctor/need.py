@@ -3,7 +3,7 @@
 
 import os
 
-from .common import COMMAND, DEVICES, HERE, names, number, output, read
+from .common import COMMAND, DEVICES, names, number, output, read, sibling
 
 TURING = 0x1e00
 
@@ -51,8 +51,7 @@ def rom_in_firmware(card):
     if not os.access("/sys/firmware/acpi/tables/DSDT", os.R_OK):
         return None
     node = ".".join(part.rstrip("_") for part in node.split("."))
-    for line in output("sh", os.path.join(HERE, "guest-check"),
-                       "--methods").splitlines():
+    for line in output("sh", sibling("guest", "guest-check"), "--methods").splitlines():
         table, path = line.split(" ", 1)
         if path == node:
             return f"{path} in the {table}"

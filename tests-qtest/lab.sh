@@ -1,7 +1,6 @@
 # shellcheck shell=bash
 # The test lab: real VFIO in nested guests, and plain guests with the same
-# kernel, all under TCG and without privileges.  To be sourced after
-# scripts/lib.sh.
+# kernel, all under TCG and without privileges.  To be sourced.
 #
 #   L0   QEMU 10.0 with an IOMMU, on this machine
 #   L1   Debian's kernel, busybox, vfio-pci and the QEMU under test
@@ -10,6 +9,9 @@
 # LAB_KERNEL=kernel-6.12 takes the kernel of bookworm-backports, and VFIO modules
 # built from its source with what Debian leaves out: iommufd and the character
 # devices that "fd=" is about.
+
+# shellcheck source-path=SCRIPTDIR source=../scripts/lib/builds.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib/builds.sh"
 
 LAB=$BUILD/lab
 LAB_SOURCE=$TOP/tests-qtest/guest

@@ -1,10 +1,8 @@
 #!/bin/bash
 # What test-matrix needs of the lab: matrix.sh ACTION ARG...
 set -euo pipefail
-# shellcheck source-path=SCRIPTDIR source=../scripts/lib.sh
-. "$(dirname "$0")/../scripts/lib.sh"
 # shellcheck source-path=SCRIPTDIR source=lab.sh
-. "$TOP/tests-qtest/lab.sh"
+. "$(dirname "$0")/lab.sh"
 
 WORK=$LAB/matrix
 GRUB=$BUILD/root/grub

@@ -111,7 +111,7 @@ class Case(unittest.TestCase):
         self.build = self.dir / "build"
         library = self.dir / "scripts/library"
         library.write_text('#!/bin/bash\nset -euo pipefail\n'
-                           '. "$(dirname "$0")/lib.sh"\nlock_build\n"$@"\n')
+                           '. "$(dirname "$0")/lib/builds.sh"\nlock_build\n"$@"\n')
         library.chmod(0o755)
 
     def start(self, *command, user=None, where=None, **more):
@@ -702,7 +702,7 @@ class Plugin(Case):
 def main():
     global WORK, ARCHIVE, SERVER, CONFIG
     if "TEST_SCRIPTS" not in os.environ:
-        subprocess.run(["bash", "-c", '. "$0"/scripts/lib.sh && lock_build && '
+        subprocess.run(["bash", "-c", '. "$0"/scripts/lib/builds.sh && lock_build && '
                         'need_packages dpkg-dev git gpg gpg-agent util-linux '
                         'debian-archive-keyring', TOP], check=True, stdout=2)
         kind = "root" if os.geteuid() == 0 else "user"

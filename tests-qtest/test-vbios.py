@@ -68,7 +68,7 @@ def get_packages():
     subprocess.run(
         ["bash", "-c", """
             set -euo pipefail
-            . "$0/scripts/lib.sh"
+            . "$0/scripts/lib/builds.sh"
             . "$0/tests-qtest/lab.sh"
             lock_build
             lab_unpack

@@ -1,13 +1,16 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # for who sources this, and for lib.sh
+# shellcheck disable=SC2034 # for who sources this, and for builds.sh
 # NVIDIA's own driver for the guests of the lab, and a fake GPU for it.  To be
-# sourced after tests-qtest/lab.sh.
+# sourced.
 #
 # The driver is Debian's package, unmodified: the package's patches for newer
 # kernels are applied, and its C files are compiled and linked with NVIDIA's
 # object, as dkms would.  It is not free: nothing of it is fetched before
 # nvidia_agree, and all of it stays below build/.  NVIDIA's licence forbids to
 # disassemble it.
+
+# shellcheck source-path=SCRIPTDIR source=../lab.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lab.sh"
 
 NVIDIA_SOURCE=$TOP/tests-qtest/nvidia
 # release, suite, package, size: the last one for each generation of cards, and

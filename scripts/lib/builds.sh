@@ -3,7 +3,7 @@
 # To be sourced, after "set -euo pipefail".  All that is fetched or built
 # lands below $BUILD.
 
-TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 BUILD=$TOP/build
 # shellcheck disable=SC2034 # for the scripts that source this
 PLUGIN=$BUILD/plugin

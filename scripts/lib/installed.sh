@@ -1,11 +1,14 @@
 # shellcheck shell=bash
-# What is installed, and the record of what was.  To be sourced after lib.sh,
+# What is installed, and the record of what was.  To be sourced
 # by install, uninstall and build-deb.
 #
 # The record is PREFIX/share/vfio-optimus/manifest: a line for each file, link
 # and directory that scripts/install made, with its fingerprint.  While files
 # are being replaced, "journal" beside it has the old lines and the new ones, so
 # that after a crash, too, it is known what is whose.
+
+# shellcheck source-path=SCRIPTDIR source=builds.sh
+. "$(dirname "${BASH_SOURCE[0]}")/builds.sh"
 
 # shellcheck disable=SC2034 # a suffix, for those who source this
 NEW=.vfio-optimus-new

@@ -1,6 +1,8 @@
 # shellcheck shell=bash
-# Trees of QEMU with the patch series, in build/tree-VERSION.  To be sourced after
-# scripts/lib.sh.
+# Trees of QEMU with the patch series, in build/tree-VERSION.
+
+# shellcheck source-path=SCRIPTDIR source=builds.sh
+. "$(dirname "${BASH_SOURCE[0]}")/builds.sh"
 
 # shellcheck disable=SC2034 # for the scripts that source this
 TREE_PACKAGES=(bzip2 ccache dpkg-dev gcc git libc6-dev libfdt-dev libglib2.0-dev

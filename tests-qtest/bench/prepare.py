@@ -23,7 +23,7 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(HERE, "../lib"))
 
 import vbios  # noqa: E402
 from machine import Machine, WINDOW_END, WINDOW_START  # noqa: E402

@@ -9,8 +9,8 @@
 # nvidia_agree, and all of it stays below build/.  NVIDIA's licence forbids to
 # disassemble it.
 
-# shellcheck source-path=SCRIPTDIR source=../lab.sh
-. "$(dirname "${BASH_SOURCE[0]}")/../lab.sh"
+# shellcheck source-path=SCRIPTDIR source=../lib/lab.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/lab.sh"
 
 NVIDIA_SOURCE=$TOP/tests-qtest/nvidia
 # release, suite, package, size: the last one for each generation of cards, and
@@ -23,7 +23,7 @@ NVIDIA_PACKAGES='340 sid nvidia-legacy-340xx-kernel-dkms 4
 NVIDIA_RELEASES='340 390 470 535 550'
 # For LD_PRELOAD of a QEMU in which vfio-optimus is to be a fake-gpu.  The last
 # one is initialized first.
-NVIDIA_FAKE_GPU=$PLUGIN/meson/tests-qtest/fake-gpu.so
+NVIDIA_FAKE_GPU=$PLUGIN/meson/tests-qtest/nvidia/fake-gpu.so
 NVIDIA_PRELOAD=$PLUGIN/meson/hw-optimus/plugin/nvidia-optimus-preload.so
 NVIDIA_PRELOAD+=:$NVIDIA_FAKE_GPU
 
@@ -130,12 +130,12 @@ nvidia_roms() {
 }
 
 # nvidia_guest NAME DIR CARDS ROMS ARG...: the release that was prepared in a plain
-# guest of the QEMU in DIR.  CARDS is BDF=FILE,... as in nvidia/guest, with files
+# guest of the QEMU in DIR.  CARDS is BDF=FILE,... as in guest/nvidia, with files
 # in the folder ROMS; ARGs are for QEMU.
 nvidia_guest() {
     LAB_PRELOAD=$NVIDIA_PRELOAD LAB_TIMEOUT=${LAB_TIMEOUT:-240} lab_guest \
         "$1" "$2" "optimus=script iomem=relaxed cards=$3" "$4:." \
-        "$NVIDIA_FILES:nvidia" "$NVIDIA_SOURCE/guest:script" -- -m 1024 "${@:5}"
+        "$NVIDIA_FILES:nvidia" "$LAB_SOURCE/nvidia:script" -- -m 1024 "${@:5}"
 }
 
 # nvidia_lab NAME DIR ROM: the lab with a fake GPU in L0, which the QEMU in
@@ -167,5 +167,5 @@ nvidia_lab() {
     LAB_L0_ARGS=(-device "fake-gpu,addr=9" -device "fake-gpu,addr=a")
     LAB_TIMEOUT=${LAB_TIMEOUT:-480} \
         lab_l1 "$1" "$2" "$script" "$3:vbios.rom" "$NVIDIA_FILES:nvidia" \
-        "$NVIDIA_SOURCE/guest" "$PLUGIN"/vfio-optimus{,-preload}.so
+        "$LAB_SOURCE/nvidia:guest" "$PLUGIN"/vfio-optimus{,-preload}.so
 }

@@ -9,7 +9,7 @@ import pathlib
 import struct
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "lib"))
 from vbios import PCIR, balance, make  # noqa: E402
 
 BIT, TABLES, NOISE = 0x200, 0x800, 0x4000

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""From what scripts/bench measured to results.json, a table, a picture and the
-README.
+"""From what scripts/bench measured to results.json, a table, a picture and
+tests-qtest/README.md.
 
 usage: report.py [--readme] OUT TOP
 
@@ -529,7 +529,7 @@ def readme(results):
         "A driver's first read of the VBIOS, in a guest under TCG (`scripts/bench`, "
         f"{results['date']}, {results['machine']}): the median, and how "
         "many times as long as vfio-optimus it takes at the least.", "",
-        "![Time of a first read, by way](tests-qtest/bench/bench.svg)", "",
+        "![Time of a first read, by way](bench/bench.svg)", "",
         "| | " + " | ".join(f"NVIDIA, {size // KIB} KiB | nouveau, {size // KIB} KiB"
                             for size in sizes) + " | AML | kernel heap |",
         "|---|" + "---:|" * (2 * len(sizes) + 2)]
@@ -568,12 +568,12 @@ def main():
     print_table(results)
     if not renew:
         return
-    path = os.path.join(top, "README.md")
+    path = os.path.join(top, "tests-qtest/README.md")
     with open(path, encoding="utf-8") as file:
         text = file.read()
     block = re.compile(r"(<!-- bench -->\n).*?(<!-- /bench -->)", re.S)
     if not block.search(text):
-        fail("README.md has no lines <!-- bench --> and <!-- /bench --> to fill: "
+        fail(f"{path} has no lines <!-- bench --> and <!-- /bench --> to fill: "
              "put them where the results shall be")
     save(path, block.sub(lambda match: f"{match[1]}{readme(results)}\n{match[2]}",
                          text))

@@ -4,7 +4,7 @@
 #
 #   L0   QEMU 10.0 with an IOMMU, on this machine
 #   L1   Debian's kernel, busybox, vfio-pci and the QEMU under test
-#   L2   Debian's kernel with nouveau and tests-qtest/guest/optimus_guest.c
+#   L2   Debian's kernel with nouveau and the module tests-qtest/guest/optimus_guest
 #
 # LAB_KERNEL=kernel-6.12 takes the kernel of bookworm-backports, and VFIO modules
 # built from its source with what Debian leaves out: iommufd and the character
@@ -58,7 +58,7 @@ lab_prepare() {
     mkdir -p "$LAB/run" "$LAB_OUT"
     lab_make "$LAB_OUT/vmlinux" lab_vmlinux "${inputs[@]}"
     lab_make "$LAB_OUT/optimus_guest.ko" lab_module "${inputs[@]}" \
-        "$LAB_SOURCE"/{Kbuild,optimus_guest.c}
+        "$LAB_SOURCE"/optimus_guest/*
     lab_make "$LAB_OUT/l2.cpio" lab_l2_cpio "${inputs[@]}" \
         "$LAB_OUT/optimus_guest.ko" "$LAB_SOURCE/l2-init"
     if [ "$LAB_KERNEL" != kernel ]; then
@@ -118,7 +118,7 @@ lab_module() {
     local work=$LAB_OUT/module
     rm -rf "$work"
     mkdir "$work"
-    cp "$LAB_SOURCE"/{Kbuild,optimus_guest.c} "$work"
+    cp "$LAB_SOURCE"/optimus_guest/* "$work"
     lab_kbuild "$work"
     strip --strip-debug -o "$1" "$work/optimus_guest.ko"
 }

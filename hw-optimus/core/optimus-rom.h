@@ -111,7 +111,8 @@ GArray *optimus_rom_parse(const uint8_t *rom, size_t size, size_t offset,
 size_t optimus_rom_find(const uint8_t *rom, size_t size, size_t from);
 
 /**
- * optimus_rom_x86: the x86 image among @images, which is the video BIOS, or NULL
+ * optimus_rom_x86: the x86 image among @images, which is the video BIOS, or
+ * NULL
  */
 const OptimusImage *optimus_rom_x86(const GArray *images);
 
@@ -146,8 +147,8 @@ uint8_t optimus_image_sum(const uint8_t *rom, const OptimusImage *image);
 bool optimus_image_has_sum(const OptimusImage *image);
 
 /**
- * optimus_bit_find: find the BIOS Information Table, where NVIDIA's drivers find
- * all else
+ * optimus_bit_find: find the BIOS Information Table, where NVIDIA's drivers
+ * find all else
  * @rom: the file's bytes
  * @image: the x86 image
  * @intact: if not NULL, set to whether its header sums up to 0
@@ -169,7 +170,8 @@ size_t optimus_bit_token(const uint8_t *rom, const OptimusImage *image,
                          uint8_t id, size_t *length);
 
 /**
- * optimus_rom_judge: what the drivers of an NVIDIA card will do with a ROM
+ * optimus_rom_judge: optimus-judge.c; what the drivers of an NVIDIA card will
+ * do with a ROM
  * @rom: the file's bytes
  * @images: the chain in it, of optimus_rom_parse()
  * @vendor: of the card
@@ -180,8 +182,8 @@ size_t optimus_bit_token(const uint8_t *rom, const OptimusImage *image,
  * nouveau takes whatever has a PCIR, on its way through _ROM in pages even with
  * a wrong checksum (nvkm/subdev/bios/shadow.c).  Five releases of NVIDIA's
  * driver, from 340 to 550, were seen to refuse an x86 image with another vendor
- * or device ID than the card's in its PCIR, whatever is in its device list; with
- * a wrong checksum; and without an intact BIOS Information Table.  They do not
+ * or device ID than the card's in its PCIR, whatever is in its device list;
+ * with a wrong checksum; and without an intact BIOS Information Table.  They do not
  * mind another class code or other subsystem IDs.
  */
 OptimusFate optimus_rom_judge(const uint8_t *rom, const GArray *images,

@@ -4,7 +4,7 @@
  *
  * With a fuzzer:
  *   clang -g -O1 -fsanitize=fuzzer,address,undefined -DFUZZER -D_GNU_SOURCE \
- *       tests-qtest/unit/fuzz-optimus-rom.c hw-optimus/core/optimus-rom.c \
+ *       tests-qtest/unit/fuzz-optimus-rom.c hw-optimus/core/optimus-{judge,rom}.c \
  *       hw-optimus/vbios/{container,image,terminal}.c \
  *       $(pkg-config --cflags --libs glib-2.0 zlib)
  * Without FUZZER it runs once for each file that it is given, or that is in a

@@ -1,5 +1,5 @@
 /*
- * The plugin's two parts: the device, and what finds out about its QEMU
+ * The plugin's parts: the device, and what finds out about its QEMU and card
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -13,6 +13,18 @@ typedef void OptimusBuildAml(AcpiDevAmlIf *adev, Aml *scope);
  * optimus_register_types: vfio-optimus.c; makes the device known to QEMU
  */
 void optimus_register_types(void);
+
+/**
+ * optimus_set_subsystem_ids: subsystem-ids.c; set those IDs that the user did
+ * not set, from what the host's kernel read when it enumerated the card
+ *
+ * To be called before the parent is realized.  Warns if the kernel does not
+ * know them.
+ *
+ * Returns: where they come from: "user", "sysfs", or "device" for what its
+ * config space says.
+ */
+const char *optimus_set_subsystem_ids(Object *obj);
 
 /**
  * optimus_build_aml_slot: where @klass has AcpiDevAmlIfClass.build_dev_aml,

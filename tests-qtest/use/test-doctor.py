@@ -326,7 +326,9 @@ class MachineTest(DoctorTest):
 
     def test_apparmor(self):
         path = self.installed("/usr/local")
-        self.check_row(self.apparmor(), "libvirt", "warning", "AppArmor",
+        self.check_row(self.apparmor(), "libvirt", "warning",
+                       "without rules for .*/vfio-optimus-preload.so: it cannot be loaded",
+                       "mkdir -p /etc/apparmor.d/local/abstractions && "
                        "cat .*/apparmor-qemu "
                        ">>/etc/apparmor.d/local/abstractions/libvirt-qemu'", path=path)
 
@@ -346,15 +348,25 @@ class MachineTest(DoctorTest):
         return f"{prefix}/lib/vfio-optimus:/usr/bin"
 
     def test_apparmor_libvirtd(self):
+        """Only a guest whose emulator it is needs rules for the wrapper."""
         path = self.installed("/usr/local")
         tree = self.apparmor()
         tree["/etc/apparmor.d/local/abstractions/libvirt-qemu"] = self.rules()
         tree["/etc/apparmor.d/usr.sbin.libvirtd"] = "# libvirt's"
-        self.check_row(tree, "libvirt", "warning", "usr.sbin.libvirtd is without",
+        domain = "<emulator>/usr/%s</emulator>"
+        tree["/etc/libvirt/qemu/other.xml"] = domain % "bin/qemu-system-x86_64"
+        self.check_row(tree, "libvirt", "ok", "for vfio-optimus-preload.so$", path=path)
+        self.check_row({"/etc/libvirt/qemu/win.xml": domain % "local/bin/qemu-optimus"},
+                       "libvirt", "warning", "usr.sbin.libvirtd is without rules "
+                       "for .*/qemu-optimus: it cannot be started",
+                       "mkdir -p /etc/apparmor.d/local && "
                        "cat /usr/share/vfio-optimus/apparmor-libvirtd "
                        ">>/etc/apparmor.d/local/usr.sbin.libvirtd && "
                        "apparmor_parser -r /etc/apparmor.d/usr.sbin.libvirtd'",
                        path=path)
+        self.check_row({"/etc/apparmor.d/local/usr.sbin.libvirtd":
+                        self.rules("apparmor-libvirtd")}, "libvirt", "ok",
+                       "for qemu-optimus and vfio-optimus-preload.so$", path=path)
 
     def test_apparmor_with_rules(self):
         for file in ("local/abstractions/libvirt-qemu",
@@ -370,10 +382,9 @@ class MachineTest(DoctorTest):
         """The rules that come with it do not cover that: what mends it does."""
         path = self.installed("/home/opt")
         tree = self.apparmor()
-        tree["/etc/apparmor.d/local/abstractions/libvirt-qemu"] = self.rules()
         self.make(tree)
         self.check_row({}, "libvirt", "warning", "libvirt-qemu is without rules for "
-                       "/home/opt/lib/vfio-optimus/qemu-optimus, .*another --prefix",
+                       "/home/opt/lib/vfio-optimus/.*, .*another --prefix",
                        "sed .*/home/opt/", path=path)
         row, = [row for row in self.rows({}, path=path) if row["check"] == "libvirt"]
         command = row["mend"].replace("sudo ", "")

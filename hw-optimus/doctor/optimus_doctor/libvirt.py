@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What libvirt's guests may not do: start qemu-optimus, read the ROM file."""
+"""What libvirt's guests may not do: load the plugin, read the ROM file."""
 
 import glob
 import os
@@ -12,6 +12,7 @@ from .common import beside, install_command, read, sibling
 
 APPARMOR = "/etc/apparmor.d"
 GUESTS = "abstractions/libvirt-qemu"
+DAEMONS = ("usr.sbin.libvirtd", "usr.sbin.virtqemud")
 ROM_FOLDER = "/usr/share/vgabios"       # which the profiles of guests name
 
 
@@ -40,7 +41,7 @@ def covers(rules, path):
 
 
 def check_confinement(report):
-    """What keeps libvirt from starting qemu-optimus."""
+    """What keeps libvirt's guests from the plugin, and libvirt from qemu-optimus."""
     if not os.path.exists("/etc/libvirt"):
         report.add("ok", "libvirt", "not installed, no rules are needed")
         return
@@ -55,33 +56,47 @@ def check_confinement(report):
         report.add("ok", "libvirt", "neither AppArmor nor SELinux confines it")
 
 
+def is_emulator():
+    """Whether a guest that libvirt knows has qemu-optimus for it."""
+    return any(re.search("<emulator>[^<]*/qemu-optimus</", read(path) or "")
+               for path in glob.glob("/etc/libvirt/qemu/*.xml"))
+
+
 def check_apparmor(report, wrapper):
-    daemons = [name for name in ("usr.sbin.libvirtd", "usr.sbin.virtqemud")
-               if os.path.exists(f"{APPARMOR}/{name}")]
-    missing = [name for name in [GUESTS, *daemons]
-               if not covers(apparmor_text(name), wrapper)]
+    folder = os.path.dirname(wrapper)
+    needed = [(GUESTS, f"{folder}/vfio-optimus-preload.so")]
+    if is_emulator():
+        needed += [(name, wrapper) for name in (GUESTS, *DAEMONS)
+                   if os.path.exists(f"{APPARMOR}/{name}")]
+    missing = [(name, path) for name, path in needed
+               if not covers(apparmor_text(name), path)]
     if not missing:
-        report.add("ok", "libvirt", "AppArmor is on, with rules for qemu-optimus")
+        report.add("ok", "libvirt", "AppArmor is on, with rules for " +
+                   " and ".join(sorted({os.path.basename(path) for _, path in needed})))
         return
-    source = sibling("libvirt", "apparmor-qemu" if missing[0] == GUESTS
-                           else "apparmor-libvirtd")
+    name, path = missing[0]
+    source = sibling("libvirt", "apparmor-qemu" if name == GUESTS
+                     else "apparmor-libvirtd")
+    local = f"{APPARMOR}/local/{name}"
     copy = f"cat {source}"
     place = ""
-    if not covers(read(source) or "", wrapper):
+    if not covers(read(source) or "", path):
         # they are for --prefix /usr and /usr/local
-        prefix = wrapper.rsplit("/lib/vfio-optimus/", 1)[0]
-        if prefix == wrapper:
+        prefix = folder.rsplit("/lib/vfio-optimus", 1)[0]
+        if prefix == folder:
             report.add("warning", "libvirt", "AppArmor is on, and there can be no "
-                       f"rules for {wrapper}, which is not installed",
+                       f"rules for {path}, which is not installed",
                        install_command())
             return
         copy = f"sed \"s,/usr/{{\\,local/}},{prefix}/,\" {source}"
         place = ", and the rules that come with it are for another --prefix"
-    reload_ = ("" if missing[0] == GUESTS else
-               f" && apparmor_parser -r {APPARMOR}/{missing[0]}")
-    report.add("warning", "libvirt", f"AppArmor is on, and {missing[0]} is "
-               f"without rules for {wrapper}{place}: 'Permission denied'",
-               f"sudo sh -c '{copy} >>{APPARMOR}/local/{missing[0]}{reload_}'")
+    reload_ = ("" if name == GUESTS else
+               f" && apparmor_parser -r {APPARMOR}/{name}")
+    report.add("warning", "libvirt", f"AppArmor is on, and {name} is without rules "
+               f"for {path}{place}: it cannot be "
+               f"{'started' if path == wrapper else 'loaded'}",
+               f"sudo sh -c 'mkdir -p {os.path.dirname(local)} && "
+               f"{copy} >>{local}{reload_}'")
 
 
 def check_selinux(report, wrapper):

@@ -108,17 +108,22 @@ tree_am() {
 
 tree_checkout() { (cd "$TREE/source" && tree_git checkout -q -f --detach "$1"); }
 
-# tree_configure DIR [OPTION...]: configure the tree in DIR, if that was not
-# done, with firmware of Debian: the SeaBIOS that the expected ACPI tables of the
-# tests were made with, for the one address in them that depends on it.
-tree_configure() {
-    local dir=$1 pycotap
-    shift
-    # QEMU's configure wants both
+# tree_python: meson, and what QEMU's configure and its tests in Python want, too.
+tree_python() {
+    local pycotap
     need_pycotap
     pycotap=$PYTHONPATH
     need_meson
     PYTHONPATH+=:$pycotap
+}
+
+# tree_configure DIR [OPTION...]: configure the tree in DIR, if that was not
+# done, with firmware of Debian: the SeaBIOS that the expected ACPI tables of the
+# tests were made with, for the one address in them that depends on it.
+tree_configure() {
+    local dir=$1
+    shift
+    tree_python
     [ -e "$BUILD/root/firmware/packages" ] || {
         apt_lists
         step "firmware" unpack_alone "$BUILD/root/firmware" seabios/trixie \

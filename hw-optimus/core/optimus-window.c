@@ -9,7 +9,7 @@
 #include "system/memory.h"
 #include "optimus-window.h"
 
-uint32_t optimus_window_find(uint32_t size)
+uint32_t optimus_window_find(uint64_t size)
 {
     for (uint32_t base = OPTIMUS_WINDOW_START;
          size <= OPTIMUS_WINDOW_END - base; base += OPTIMUS_PAGE) {

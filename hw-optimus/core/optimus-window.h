@@ -31,6 +31,6 @@
  * Returns: the lowest guest physical address between OPTIMUS_WINDOW_START and
  * OPTIMUS_WINDOW_END at which @size bytes are free, in whole pages, or 0.
  */
-uint32_t optimus_window_find(uint32_t size);
+uint32_t optimus_window_find(uint64_t size);
 
 #endif

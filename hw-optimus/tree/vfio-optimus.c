@@ -1,9 +1,8 @@
 /*
  * Assignment of a muxless NVIDIA Optimus GPU, with its video BIOS in ACPI _ROM
  *
- * Such a GPU has no flash of its own: the firmware of the laptop keeps its
- * video BIOS, and drivers fetch it with the ACPI method _ROM of the GPU's node
- * (ACPI 6.5, B.3.3).  See docs/specs/vfio-optimus.rst.
+ * Such a GPU has no flash: the laptop's firmware keeps its video BIOS, which
+ * drivers get by _ROM (ACPI 6.5, B.3.3).  See docs/specs/vfio-optimus.rst.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -23,7 +22,6 @@
 #include "optimus-window.h"
 #include "pci.h"
 #include "trace.h"
-#include "types.h"
 
 #define TYPE_VFIO_OPTIMUS "vfio-optimus"
 OBJECT_DECLARE_TYPE(VFIOOptimus, VFIOOptimusClass, VFIO_OPTIMUS)
@@ -40,24 +38,28 @@ struct VFIOOptimus {
 struct VFIOOptimusClass {
     PCIDeviceClass parent_class;
 
-    DeviceRealize parent_realize;
-    DeviceUnrealize parent_unrealize;
+    void (*parent_realize)(PCIDevice *dev, Error **errp);
+    PCIUnregisterFunc *parent_exit;
 };
 
-static bool vfio_optimus_check_machine(PCIDevice *pdev, Error **errp)
+static bool vfio_optimus_check_place(PCIDevice *pdev, Error **errp)
 {
     PCMachineState *pcms = (PCMachineState *)
         object_dynamic_cast(qdev_get_machine(), TYPE_PC_MACHINE);
 
-    if (!pcms || !pcms->acpi_build_enabled ||
+    if (!pcms || !pcms->acpi_build_enabled || MACHINE(pcms)->cgs ||
         !x86_machine_is_acpi_enabled(X86_MACHINE(pcms))) {
         error_setg(errp, "_ROM needs a machine of the type q35 or pc with "
-                   "acpi=on");
+                   "acpi=on, and no confidential guest");
         return false;
     }
     if (pci_device_root_bus(pdev) != pcms->pcibus) {
         error_setg(errp, "QEMU describes no devices behind a PCI expander "
                    "bridge in ACPI, and so there can be no _ROM");
+        return false;
+    }
+    if (pdev->acpi_index) {
+        error_setg(errp, "acpi-index is for devices without _ROM");
         return false;
     }
     return true;
@@ -78,7 +80,7 @@ static bool is_option_rom(const char *rom, size_t size)
 static bool vfio_optimus_map_rom(VFIOOptimus *vo, Error **errp)
 {
     PCIDevice *pdev = PCI_DEVICE(vo);
-    g_autofree char *path = NULL, *rom = NULL;
+    g_autofree char *path = NULL, *rom = NULL, *name = NULL;
     g_autoptr(GError) gerr = NULL;
     gsize size;
 
@@ -98,9 +100,7 @@ static bool vfio_optimus_map_rom(VFIOOptimus *vo, Error **errp)
         return false;
     }
 
-    if (size <= OPTIMUS_WINDOW_END - OPTIMUS_WINDOW_START) {
-        vo->rom_base = optimus_window_find(OPTIMUS_WINDOW_SIZE(size));
-    }
+    vo->rom_base = optimus_window_find(OPTIMUS_WINDOW_SIZE(size));
     if (!vo->rom_base) {
         error_setg(errp, "romfile '%s' has %zu bytes, for which there is no "
                    "room at 0x%x-0x%x", path, size, OPTIMUS_WINDOW_START,
@@ -109,11 +109,13 @@ static bool vfio_optimus_map_rom(VFIOOptimus *vo, Error **errp)
     }
     vo->rom_size = size;
 
-    /* With CPR the memory outlives QEMU, and the guest goes on using it. */
-    if (!memory_region_init_rom(&vo->rom_mr, OBJECT(vo), "acpi-rom",
+    /* The DSDT has the address: migration is to fail where it is another. */
+    name = g_strdup_printf("acpi-rom-%x", vo->rom_base);
+    if (!memory_region_init_rom(&vo->rom_mr, OBJECT(vo), name,
                                 OPTIMUS_WINDOW_SIZE(size), errp)) {
         return false;
     }
+    /* Incoming migration, CPR included, brings the contents. */
     if (!runstate_check(RUN_STATE_INMIGRATE)) {
         memcpy(memory_region_get_ram_ptr(&vo->rom_mr), rom, size);
     }
@@ -154,17 +156,17 @@ static void vfio_optimus_machine_done(Notifier *notifier, void *data)
                               &error_fatal);
 }
 
-static void vfio_optimus_realize(DeviceState *dev, Error **errp)
+static void vfio_optimus_realize(PCIDevice *pdev, Error **errp)
 {
     ERRP_GUARD();
-    VFIOOptimus *vo = VFIO_OPTIMUS(dev);
+    VFIOOptimus *vo = VFIO_OPTIMUS(pdev);
 
-    if (!vfio_optimus_check_machine(PCI_DEVICE(dev), errp) ||
+    if (!vfio_optimus_check_place(pdev, errp) ||
         !vfio_optimus_map_rom(vo, errp)) {
         return;
     }
 
-    VFIO_OPTIMUS_GET_CLASS(vo)->parent_realize(dev, errp);
+    VFIO_OPTIMUS_GET_CLASS(vo)->parent_realize(pdev, errp);
     if (*errp) {
         memory_region_del_subregion(get_system_memory(), &vo->rom_mr);
         return;
@@ -176,12 +178,12 @@ static void vfio_optimus_realize(DeviceState *dev, Error **errp)
     qemu_add_machine_init_done_notifier(&vo->machine_done);
 }
 
-static void vfio_optimus_unrealize(DeviceState *dev)
+static void vfio_optimus_exit(PCIDevice *pdev)
 {
-    VFIOOptimus *vo = VFIO_OPTIMUS(dev);
+    VFIOOptimus *vo = VFIO_OPTIMUS(pdev);
 
     qemu_remove_machine_init_done_notifier(&vo->machine_done);
-    VFIO_OPTIMUS_GET_CLASS(vo)->parent_unrealize(dev);
+    VFIO_OPTIMUS_GET_CLASS(vo)->parent_exit(pdev);
     memory_region_del_subregion(get_system_memory(), &vo->rom_mr);
 }
 
@@ -195,22 +197,21 @@ static void vfio_optimus_build_aml(AcpiDevAmlIf *adev, Aml *scope)
 }
 
 /*
- * The parent is not hotpluggable, and this must not be either: ACPI tables are
- * built at boot, and QEMU gives a slot that is hotpluggable a _DSM, which the
- * drivers of NVIDIA would call with arguments of their own.
+ * Not hotpluggable, as the parent: ACPI tables are built at boot.  QEMU's _DSM,
+ * of such slots and of acpi-index, is none that NVIDIA's drivers should call.
  */
 static void vfio_optimus_class_init(ObjectClass *klass, const void *data)
 {
-    DeviceClass *dc = DEVICE_CLASS(klass);
+    PCIDeviceClass *pdc = PCI_DEVICE_CLASS(klass);
     VFIOOptimusClass *voc = VFIO_OPTIMUS_CLASS(klass);
 
     QEMU_BUILD_BUG_ON(OPTIMUS_WINDOW_END > XEN_SPECIAL_AREA_ADDR);
 
-    dc->desc = "VFIO-based PCI device assignment, video BIOS in ACPI _ROM";
-    device_class_set_parent_realize(dc, vfio_optimus_realize,
-                                    &voc->parent_realize);
-    device_class_set_parent_unrealize(dc, vfio_optimus_unrealize,
-                                      &voc->parent_unrealize);
+    DEVICE_CLASS(klass)->desc = "VFIO-based PCI device assignment, ACPI _ROM";
+    voc->parent_realize = pdc->realize;
+    pdc->realize = vfio_optimus_realize;
+    voc->parent_exit = pdc->exit;
+    pdc->exit = vfio_optimus_exit;
     ACPI_DEV_AML_IF_CLASS(klass)->build_dev_aml = vfio_optimus_build_aml;
 }
 

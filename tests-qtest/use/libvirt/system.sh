@@ -40,7 +40,13 @@ daemons() {
     apparmor_parser -r /etc/apparmor.d/usr.sbin.libvirtd \
         /etc/apparmor.d/usr.lib.libvirt.virt-aa-helper
     virtlogd --daemon
+    start_libvirtd
+}
+
+# libvirt 11 is not there yet when this command ends
+start_libvirtd() {
     libvirtd --daemon
+    wait_for test -S /run/libvirt/libvirt-sock
 }
 
 # host_driver: load the one that the card has while no guest does
@@ -142,8 +148,8 @@ trial() {
         while [ -e /run/libvirtd.pid ]; do
             sleep 0.1
         done
-        rm -rf /var/cache/libvirt/qemu/capabilities
-        libvirtd --daemon
+        rm -rf /var/cache/libvirt/qemu/capabilities /run/libvirt/libvirt-sock
+        start_libvirtd
     fi
     for way in preload wrapper; do
         name=$1.$way

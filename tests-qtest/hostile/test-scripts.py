@@ -21,12 +21,12 @@ import unittest
 
 import archive
 from machine import figures, tap_main
+from namespace import IS_ROOT, enter_namespace, mount, mounted
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BUILD = TOP / "build"
 KEY = "/usr/share/keyrings/debian-archive-keyring.gpg"
 FULL = "VFIO_OPTIMUS_FULL" in os.environ
-ROOT = os.environ.get("TEST_SCRIPTS") == "root"
 NOBODY = 65534
 TIME_LIMIT = 120
 VERSION = "10.0.2+ds"
@@ -71,19 +71,10 @@ OBJECTS = {
 ARCHIVE = SERVER = CONFIG = None
 
 
-def mount(*args):
-    subprocess.run(["mount", *map(str, args)], check=True)
-
-
-@contextlib.contextmanager
 def small_disk(where, size):
     """A disk of SIZE at WHERE."""
     where.mkdir(exist_ok=True)
-    mount("-t", "tmpfs", "-o", f"size={size},mode=755", "none", where)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", where], check=True)
+    return mounted(where, "-t", "tmpfs", "-o", f"size={size},mode=755", "none")
 
 
 def alive(folder):
@@ -384,7 +375,7 @@ class Permission(Case):
 
     def setUp(self):
         super().setUp()
-        if not ROOT:
+        if not IS_ROOT:
             self.skipTest("needs root, to be another user")
         # where everybody may go, wherever the repository is
         for folder, where in (self.dir, "/mnt"), (WORK, "/media"):
@@ -610,7 +601,7 @@ class Install(Case):
         self.good("need_packages", "optimus-lost")
         self.assertTrue(self.installed("optimus-lost"))
 
-    @unittest.skipUnless(ROOT, "needs root, to be another user")
+    @unittest.skipUnless(IS_ROOT, "needs root, to be another user")
     def test_no_sudo(self):
         mount("--bind", self.dir, "/mnt")
         self.addCleanup(subprocess.run, ["umount", "--lazy", "/mnt"], check=True)
@@ -701,18 +692,12 @@ class Plugin(Case):
 
 def main():
     global WORK, ARCHIVE, SERVER, CONFIG
-    if "TEST_SCRIPTS" not in os.environ:
-        subprocess.run(["bash", "-c", '. "$0"/scripts/lib/builds.sh && lock_build && '
-                        'need_packages dpkg-dev git gpg gpg-agent util-linux '
-                        'debian-archive-keyring', TOP], check=True, stdout=2)
-        kind = "root" if os.geteuid() == 0 else "user"
-        enter = ["unshare", "--mount", "--propagation", "private"]
-        if kind == "user":
-            enter.append("--map-root-user")
-        if subprocess.run([*enter, "true"]).returncode:
-            sys.exit("test-scripts.py: needs root, or user namespaces")
-        os.environ["TEST_SCRIPTS"] = kind
-        os.execvp(enter[0], [*enter, sys.executable, *sys.argv])
+    enter_namespace("""
+        . "$0/scripts/lib/builds.sh"
+        lock_build
+        need_packages dpkg-dev git gpg gpg-agent util-linux \\
+            debian-archive-keyring
+    """)
     # clean up then, too; and what is started here does not ignore what it is
     # killed with, even if this was started in the background
     for number in Death.SIGNALS[1:]:

@@ -28,6 +28,7 @@ import zlib
 
 import vbios
 from machine import tap_main
+from namespace import IS_ROOT, enter_namespace, mounted
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 ROOT = TOP / "build/root"
@@ -62,31 +63,6 @@ NICS = {
     "virtio": "1af4:1041",
     "vmxnet3": "15ad:07b0",
 }
-
-
-def get_packages():
-    subprocess.run(
-        ["bash", "-c", """
-            set -euo pipefail
-            . "$0/scripts/lib/builds.sh"
-            . "$0/tests-qtest/lib/lab.sh"
-            lock_build
-            lab_unpack
-            unpack_tools
-        """, TOP], check=True, stdout=2)
-
-
-def mount(*args):
-    subprocess.run(["mount", *map(str, args)], check=True)
-
-
-@contextlib.contextmanager
-def mounted(where, *args):
-    mount(*args, where)
-    try:
-        yield pathlib.Path(where)
-    finally:
-        subprocess.run(["umount", "--lazy", where], check=True)
 
 
 VERSION = {"i": bytes([0x00, 0x55, 0x07, 0x82, 0x1a])}   # 82.07.55.00.1a
@@ -694,7 +670,7 @@ class Refusals(Case):
     def test_missing(self):
         self.each(self.dir / "none", says="none' cannot be read: No such file")
 
-    @unittest.skipIf(os.environ.get("TEST_VBIOS") != "root", "needs root")
+    @unittest.skipUnless(IS_ROOT, "needs root")
     def test_unreadable(self):
         path = self.put("v.rom", vbios.make())
         path.chmod(0)
@@ -773,7 +749,7 @@ class Refusals(Case):
             self.bad("info", path, says="cannot write to the standard output",
                      stdout=full)
 
-    @unittest.skipIf(os.environ.get("TEST_VBIOS") != "root", "needs root")
+    @unittest.skipUnless(IS_ROOT, "needs root")
     def test_read_only(self):
         path = self.put("v.rom", vbios.make())
         self.bad("trim", path, self.dir / "out.rom", user=NOBODY,
@@ -1275,7 +1251,7 @@ class Ssdt(Case):
         self.assertEqual((self.out / "battery.aml").read_bytes(), b"SSDT and so on")
         self.assertEqual(said.count(f"file={self.out}/battery.aml"), 3)
 
-    @unittest.skipIf(os.environ.get("TEST_VBIOS") != "root", "needs root")
+    @unittest.skipUnless(IS_ROOT, "needs root")
     def test_unwritable(self):
         self.ssdt(vbios.make(), "--at", "01.0", good=False, user=NOBODY,
                   says="out' cannot be written: Permission denied")
@@ -1717,7 +1693,7 @@ class Dump(Case):
         self.assertIn("No space left on device", run.stderr)
         self.assertEqual(self.files(), [])
 
-    @unittest.skipIf(os.environ.get("TEST_VBIOS") != "root", "needs root")
+    @unittest.skipUnless(IS_ROOT, "needs root")
     def test_not_root(self):
         self.bad("dump", "--host", "01:00.0", "-o", self.out, user=NOBODY,
                  says="dump needs root: run it with sudo")
@@ -1756,16 +1732,13 @@ def main():
     global PROGRAM
     if len(sys.argv) < 2:
         sys.exit(__doc__.splitlines()[0])
-    if "TEST_VBIOS" not in os.environ:
-        get_packages()
-        kind = "root" if os.geteuid() == 0 else "user"
-        enter = ["unshare", "--mount", "--propagation", "private"]
-        if kind == "user":
-            enter.append("--map-root-user")
-        if subprocess.run([*enter, "true"]).returncode:
-            sys.exit("test-vbios.py: needs root, or user namespaces")
-        os.environ["TEST_VBIOS"] = kind
-        os.execvp(enter[0], [*enter, sys.executable, *sys.argv])
+    enter_namespace("""
+        . "$0/scripts/lib/builds.sh"
+        . "$0/tests-qtest/lib/lab.sh"
+        lock_build
+        lab_unpack
+        unpack_tools
+    """)
     with tempfile.TemporaryDirectory() as folder:
         # where everybody can run it, wherever the repository is
         os.chmod(folder, 0o755)

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Tests of optimus-vbios: test-vbios.py PROGRAM [TEST]...
+"""Tests of optimus-vbios: test-info.py PROGRAM [TEST]...
 
 They run in a mount namespace of their own, where /sys and parts of /proc are
 replaced by directories that describe a machine with the card in question."""

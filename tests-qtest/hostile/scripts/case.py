@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Tests of what the scripts do when the network, the disk or they themselves
-fail: test-scripts.py [TEST]...
+fail: case.py [TEST]...
 
 Copies of the scripts get packages from a small archive that is made and signed
 here; in a mount namespace of their own, where its key is in the place of
@@ -23,7 +23,7 @@ import archive
 from machine import figures, tap_main
 from namespace import IS_ROOT, enter_namespace, mount, mounted
 
-TOP = pathlib.Path(__file__).resolve().parents[2]
+TOP = pathlib.Path(__file__).resolve().parents[3]
 BUILD = TOP / "build"
 KEY = "/usr/share/keyrings/debian-archive-keyring.gpg"
 FULL = "VFIO_OPTIMUS_FULL" in os.environ

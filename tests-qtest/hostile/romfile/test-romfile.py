@@ -30,7 +30,7 @@ from sanitized import Sanitized
 PLUGIN = os.path.abspath(sys.argv[1])
 FULL = os.environ.get("VFIO_OPTIMUS_FULL")
 SEED = int(os.environ.get("SEED", 0)) or random.SystemRandom().getrandbits(32)
-TOP = os.path.normpath(os.path.join(os.path.dirname(__file__), "../.."))
+TOP = os.path.normpath(os.path.join(os.path.dirname(__file__), "../../.."))
 QEMU = Sanitized(PLUGIN, "test-optimus")
 BOCHS = {"vendor": 0x1234, "device": 0x1111}
 PAGE = 0x1000

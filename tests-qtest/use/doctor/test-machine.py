@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """optimus-doctor and guest-check in machines made here:
 
-    test-doctor.py VBIOS PLUGIN OTHER
+    test-machine.py VBIOS PLUGIN OTHER
 
 with optimus-vbios and the directories of the plugins for two QEMUs.  Each
 machine is a tree of files like that of a real one, with /sys, /proc and /dev,
@@ -22,7 +22,7 @@ import program_tree
 import vbios
 from machine import Machine, tap_main
 
-TOP = os.path.normpath(os.path.join(os.path.dirname(__file__), "../.."))
+TOP = os.path.normpath(os.path.join(os.path.dirname(__file__), "../../.."))
 BDF = "0000:01:00.0"
 DEVICES = "/sys/bus/pci/devices"
 CARD = "/sys/devices/pci0000:00/0000:00:01.0/" + BDF

@@ -186,17 +186,20 @@ class DoctorTest(unittest.TestCase):
             if value == Device("none"):
                 os.chmod(path, 0)
 
-    def run_doctor(self, tree, *args, path="/usr/bin", trace=()):
+    def run_inside(self, *command, trace=(), env=None):
         """Without the privileges that root has over files."""
-        self.make(tree)
         me = [] if not os.getuid() else ["unshare", "--map-root-user"]
         return subprocess.run(
             [*me, "setpriv", "--bounding-set=-dac_override,-dac_read_search", *trace,
-             "chroot", self.tree, "/usr/bin/doctor", *args],
-            env={"PATH": os.environ["PATH"] if not path else f"{path}:/usr/sbin",
-                 "USER": "alice", "LOGNAME": "alice"},
+             "chroot", self.tree, *command], env=env,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
+
+    def run_doctor(self, tree, *args, path="/usr/bin", trace=()):
+        self.make(tree)
+        return self.run_inside("/usr/bin/doctor", *args, trace=trace, env={
+            "PATH": os.environ["PATH"] if not path else f"{path}:/usr/sbin",
+            "USER": "alice", "LOGNAME": "alice"})
 
     def rows(self, tree, *args, **settings):
         done = self.run_doctor(tree, "--json", *args, **settings)

@@ -3,7 +3,6 @@
 
 import os
 import re
-import subprocess
 import tempfile
 
 import program_tree
@@ -58,12 +57,7 @@ class GuestTest(DoctorTest):
 
     def run_check(self, tree, *args):
         self.make(tree)
-        me = [] if not os.getuid() else ["unshare", "--map-root-user"]
-        return subprocess.run(
-            [*me, "setpriv", "--bounding-set=-dac_override,-dac_read_search",
-             "chroot", self.tree, "/usr/bin/guest-check", *args],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
+        return self.run_inside("/usr/bin/guest-check", *args)
 
     def check_line(self, tree, check, status, text, *args):
         done = self.run_check(tree, *args)

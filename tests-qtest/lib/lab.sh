@@ -19,7 +19,7 @@ LAB_KERNEL=${LAB_KERNEL:-kernel}
 LAB_ROOT=$BUILD/root/$LAB_KERNEL
 LAB_OUT=$LAB/$LAB_KERNEL
 LAB_MODULES=("$LAB_ROOT/lib/modules")
-LAB_RETRIES=0 LAB_TRIES=2
+LAB_RETRIES=0
 # for L0: more arguments, and LD_PRELOAD
 LAB_L0_ARGS=() LAB_L0_PRELOAD=''
 
@@ -271,9 +271,8 @@ lab_files() {
 # what the archive DIR (.cpio) has instead, and run SCRIPT there (a shell script
 # that sources /l1.sh).  Returns its status; what it left in /out is in
 # build/lab/run/NAME afterwards, with L1's console.log.
-# If a machine hangs (QEMU's emulation of SVM is not perfect) all is done again,
-# LAB_TRIES times at most, and counted in LAB_RETRIES.  LAB_TIMEOUT is the limit
-# for L1 in seconds.
+# If a machine hangs (QEMU's emulation of SVM is not perfect) all is done once
+# more, and counted in LAB_RETRIES.  LAB_TIMEOUT is the limit for L1 in seconds.
 lab_l1() {
     local run=$LAB/run/$1 script=$3 try
     case $2 in
@@ -283,9 +282,7 @@ lab_l1() {
     [ -f "$LAB_ARCHIVE" ] || die "lab_prepare has not been told of $2"
     shift 3
     rm -rf "$run" "$run.hung"
-    for ((try = 1; try <= LAB_TRIES; try++)); do
-        rm -rf "$run.hung"
-        [ ! -e "$run" ] || mv "$run" "$run.hung"
+    for try in 1 2; do
         mkdir "$run"
         lab_files "$run/files" "$script:script" "$@"
         cat "$LAB_OUT/l1.cpio" "$LAB_ARCHIVE" "$run/files" >"$run/initrd"
@@ -296,10 +293,13 @@ lab_l1() {
             rm "$run/out.tar"
             return "$(cat "$run/status")"
         fi
-        [ $try = "$LAB_TRIES" ] || LAB_RETRIES=$((LAB_RETRIES + 1))
-        printf 'lab: %s hung in try %d of %d\n' "${run##*/}" $try "$LAB_TRIES" >&2
+        [ $try = 1 ] || break
+        LAB_RETRIES=$((LAB_RETRIES + 1))
+        printf 'lab: %s hung, once more\n' "${run##*/}" >&2
+        mv "$run" "$run.hung"
     done
-    printf 'lab: no result of %s, see %s\n' "${run##*/}" "$run/console.log" >&2
+    printf 'lab: no result of %s in two tries, see %s\n' "${run##*/}" \
+        "$run/console.log" >&2
     return 1
 }
 

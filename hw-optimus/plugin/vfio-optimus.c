@@ -331,6 +331,12 @@ static bool realize(Optimus *s, Error **errp)
                    "set romfile=FILE");
         return false;
     }
+    if (object_property_get_uint(obj, "acpi-index", NULL)) {
+        error_setg(errp, TYPE_VFIO_OPTIMUS " cannot have an acpi-index: QEMU "
+                   "adds a _DSM for it, which NVIDIA's drivers would call");
+        error_append_hint(errp, "Remove acpi-index.\n");
+        return false;
+    }
     rom = read_romfile(romfile, &path, errp);
     if (!rom) {
         return false;

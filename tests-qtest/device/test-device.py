@@ -73,6 +73,11 @@ class Machines(Files):
                      f"vfio-optimus,romfile={self.rom()}",
                      says="vfio-optimus needs a machine of the type q35 or pc")
 
+    def test_acpi_index(self):
+        self.refused(TEST, "-device",
+                     f"vfio-optimus,acpi-index=1,romfile={self.rom()}",
+                     says="vfio-optimus cannot have an acpi-index: QEMU adds a")
+
     def test_no_host_device(self):
         self.refused(VFIO, "-device", f"vfio-optimus,romfile={self.rom()}",
                      says="No provided host device")

@@ -298,9 +298,8 @@ lab_l1() {
         printf 'lab: %s hung, once more\n' "${run##*/}" >&2
         mv "$run" "$run.hung"
     done
-    printf 'lab: no result of %s in two tries, see %s\n' "${run##*/}" \
-        "$run/console.log" >&2
-    return 1
+    tail -n 20 "$run/console.log" >&2
+    die "no result of ${run##*/} in two tries; its console ends as shown above"
 }
 
 # The kernel's check of its timer fails where TCG is slow, and it panics.

@@ -24,8 +24,15 @@ def apparmor_is_on():
 def apparmor_text(name):
     """A profile (or part of it) of libvirt's, and what the administrator added."""
     return "\n".join(read(path) or "" for path in
-                     [f"{APPARMOR}/{name}", f"{APPARMOR}/local/{name}",
+                     [f"{APPARMOR}/{name}",
+                      *([f"{APPARMOR}/local/{name}"] if has_local(name) else []),
                       *glob.glob(f"{APPARMOR}/{name}.d/*")])
+
+
+def has_local(name):
+    """Whether the file in local/ is read: by virtqemud from libvirt 9.6 on, and for
+    guests on Debian and Ubuntu."""
+    return f"<local/{name}>" in (read(f"{APPARMOR}/{name}") or "")
 
 
 def covers(rules, path):
@@ -90,8 +97,13 @@ def check_apparmor(report, wrapper):
             return
         copy = f"sed \"s,/usr/{{\\,local/}},{prefix}/,\" {source}"
         place = ", and the rules that come with it are for another --prefix"
-    reload_ = ("" if name == GUESTS else
-               f" && apparmor_parser -r {APPARMOR}/{name}")
+    profile = f"{APPARMOR}/{name}"
+    reload_ = "" if name == GUESTS else f" && apparmor_parser -r {profile}"
+    if not has_local(name):
+        if name == GUESTS:
+            local = f"{profile}.d/vfio-optimus"
+        else:
+            reload_ = f' && sed -i "/^}}/i #include <local/{name}>" {profile}{reload_}'
     report.add("warning", "libvirt", f"AppArmor is on, and {name} is without rules "
                f"for {path}{place}: it cannot be "
                f"{'started' if path == wrapper else 'loaded'}",

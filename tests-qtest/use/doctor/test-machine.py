@@ -113,7 +113,8 @@ class MachineTest(DoctorTest):
         tree = intel_laptop()
         tree["/etc/libvirt/libvirtd.conf"] = ""
         tree["/sys/module/apparmor/parameters/enabled"] = "Y"
-        tree["/etc/apparmor.d/abstractions/libvirt-qemu"] = "# libvirt's"
+        tree["/etc/apparmor.d/abstractions/libvirt-qemu"] = \
+            "  #include <local/abstractions/libvirt-qemu>"
         return tree
 
     def test_apparmor(self):
@@ -144,7 +145,8 @@ class MachineTest(DoctorTest):
         path = self.installed("/usr/local")
         tree = self.apparmor()
         tree["/etc/apparmor.d/local/abstractions/libvirt-qemu"] = self.rules()
-        tree["/etc/apparmor.d/usr.sbin.libvirtd"] = "# libvirt's"
+        tree["/etc/apparmor.d/usr.sbin.libvirtd"] = \
+            "profile libvirtd {\n  include if exists <local/usr.sbin.libvirtd>\n}"
         domain = "<emulator>/usr/%s</emulator>"
         tree["/etc/libvirt/qemu/other.xml"] = domain % "bin/qemu-system-x86_64"
         self.check_row(tree, "libvirt", "ok", "for vfio-optimus-preload.so$", path=path)
@@ -159,6 +161,44 @@ class MachineTest(DoctorTest):
         self.check_row({"/etc/apparmor.d/local/usr.sbin.libvirtd":
                         self.rules("apparmor-libvirtd")}, "libvirt", "ok",
                        "for qemu-optimus and vfio-optimus-preload.so$", path=path)
+
+    def test_apparmor_virtqemud(self):
+        """In libvirt 9.0 the profile does not read what is in local/."""
+        path = self.installed("/usr/local")
+        tree = self.apparmor()
+        tree["/etc/apparmor.d/local/abstractions/libvirt-qemu"] = self.rules()
+        profile = "/etc/apparmor.d/usr.sbin.virtqemud"
+        tree[profile] = "profile virtqemud {\n  profile child {\n  }\n}\n"
+        tree["/etc/libvirt/qemu/win.xml"] = \
+            "<emulator>/usr/local/bin/qemu-optimus</emulator>"
+        local = "/etc/apparmor.d/local/usr.sbin.virtqemud"
+        self.check_row({**tree, local: self.rules("apparmor-libvirtd")},
+                       "libvirt", "warning", "usr.sbin.virtqemud is without",
+                       "apparmor_parser -r " + profile, path=path)
+        self.mend(path, " && apparmor_parser")
+        with open(self.tree + profile) as file:
+            self.assertIn("  }\n#include <local/usr.sbin.virtqemud>\n}\n", file.read())
+        self.check_row({}, "libvirt", "ok", "for qemu-optimus and", path=path)
+
+    def test_apparmor_without_local(self):
+        path = self.installed("/usr/local")
+        tree = self.apparmor()
+        tree["/etc/apparmor.d/abstractions/libvirt-qemu"] = "# as upstream has it"
+        tree["/etc/apparmor.d/local/abstractions/libvirt-qemu"] = self.rules()
+        self.check_row(tree, "libvirt", "warning", "without rules for",
+                       "libvirt-qemu.d/vfio-optimus", path=path)
+        self.mend(path)
+        self.check_row({}, "libvirt", "ok", "with rules", path=path)
+
+    def mend(self, path, until=None):
+        """Do what the doctor says, but for what comes after @until."""
+        row, = [row for row in self.rows({}, path=path) if row["check"] == "libvirt"]
+        command = row["mend"].replace("sudo ", "")
+        if until:
+            command = command.split(until)[0] + "'"
+        for place in "/usr/share", "/etc/apparmor.d":
+            command = command.replace(place, self.tree + place)
+        subprocess.run(command, shell=True, check=True)
 
     def test_apparmor_with_rules(self):
         for file in ("local/abstractions/libvirt-qemu",
@@ -178,11 +218,7 @@ class MachineTest(DoctorTest):
         self.check_row({}, "libvirt", "warning", "libvirt-qemu is without rules for "
                        "/home/opt/lib/vfio-optimus/.*, .*another --prefix",
                        "sed .*/home/opt/", path=path)
-        row, = [row for row in self.rows({}, path=path) if row["check"] == "libvirt"]
-        command = row["mend"].replace("sudo ", "")
-        for place in "/usr/share", "/etc/apparmor.d/local":
-            command = command.replace(place, self.tree + place)
-        subprocess.run(command, shell=True, check=True)
+        self.mend(path)
         self.check_row({}, "libvirt", "ok", "with rules", path=path)
 
     def test_apparmor_not_installed(self):

@@ -5,9 +5,11 @@
 #   . /l1.sh
 #   . /system.sh
 #
+# $daemon is libvirtd, or virtqemud.
 # All about a guest NAME is left in /out/NAME.*, see save(), said() and ended().
 
 card=/sys/bus/pci/devices/0000:00:07.0
+daemon=${daemon:-libvirtd}
 
 # daemons: start them, confined as Debian has it
 daemons() {
@@ -16,7 +18,7 @@ daemons() {
     ln -s usr/lib64 /lib64
     ln -s usr/sbin /sbin
     ln -sf /usr/bin/dash /bin/sh
-    export PATH=/bin:/usr/bin:/usr/sbin
+    export PATH=/bin:/usr/bin:/usr/sbin LIBVIRT_DEFAULT_URI=qemu:///system
     mkdir -p /dev/pts /dev/shm /run
     rm -rf /var/run
     ln -s /run /var/run
@@ -40,10 +42,9 @@ daemons() {
     # where libvirt 11 looks for a VFIO driver that is made for the card
     install -D /dev/null "/lib/modules/$(uname -r)/modules.alias"
 
-    apparmor_parser -r /etc/apparmor.d/usr.sbin.libvirtd \
-        /etc/apparmor.d/usr.lib.libvirt.virt-aa-helper
+    apparmor_parser -r /etc/apparmor.d/usr.*
     virtlogd --daemon
-    libvirtd --daemon
+    $daemon --daemon
 }
 
 # host_driver: load the one that the card has while no guest does
@@ -59,7 +60,7 @@ save() {
     local pid
     pid=$(cat /run/libvirt/qemu/card.pid)
     cat "/proc/$pid/attr/current" >"/out/$1.profile"
-    cat "/proc/$(cat /run/libvirtd.pid)/attr/current" >"/out/$1.daemon"
+    cat "/proc/$(cat "/run/$daemon.pid")/attr/current" >"/out/$1.daemon"
     cat "/proc/$pid/maps" >"/out/$1.maps"
     cat "/proc/$pid/status" >"/out/$1.status"
     tr '\0' '\n' <"/proc/$pid/cmdline" >"/out/$1.argv"
@@ -137,16 +138,16 @@ ended() {
 trial() {
     local rules=/etc/apparmor.d/local way name verdict
     cat "/trials/$1/apparmor-qemu" >$rules/abstractions/libvirt-qemu
-    if ! cmp -s "/trials/$1/apparmor-libvirtd" $rules/usr.sbin.libvirtd; then
-        cat "/trials/$1/apparmor-libvirtd" >$rules/usr.sbin.libvirtd
-        apparmor_parser -r /etc/apparmor.d/usr.sbin.libvirtd
+    if ! cmp -s "/trials/$1/apparmor-libvirtd" "$rules/usr.sbin.$daemon"; then
+        cat "/trials/$1/apparmor-libvirtd" >"$rules/usr.sbin.$daemon"
+        apparmor_parser -r "/etc/apparmor.d/usr.sbin.$daemon"
         # What it has learned of the emulator it would keep
-        kill "$(cat /run/libvirtd.pid)"
-        while [ -e /run/libvirtd.pid ]; do
+        kill "$(cat "/run/$daemon.pid")"
+        while [ -e "/run/$daemon.pid" ]; do
             sleep 0.1
         done
         rm -rf /var/cache/libvirt/qemu/capabilities
-        libvirtd --daemon
+        $daemon --daemon
     fi
     for way in preload wrapper; do
         name=$1.$way

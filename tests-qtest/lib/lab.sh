@@ -272,7 +272,8 @@ lab_files() {
 # that sources /l1.sh).  Returns its status; what it left in /out is in
 # build/lab/run/NAME afterwards, with L1's console.log.
 # If a machine hangs (QEMU's emulation of SVM is not perfect) all is done once
-# more, and counted in LAB_RETRIES.  LAB_TIMEOUT is the limit for L1 in seconds.
+# more, and counted in LAB_RETRIES; a second time ends the script, with the end of
+# the console.  LAB_TIMEOUT is the limit for L1 in seconds.
 lab_l1() {
     local run=$LAB/run/$1 script=$3 try
     case $2 in

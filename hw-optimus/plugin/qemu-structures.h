@@ -1,7 +1,7 @@
 /*
  * What of QEMU's structures and enumerations the plugin relies on
  *
- * It is the same in QEMU 7.2 to 11.1: tests-qtest/series/test-qemu-headers
+ * It is the same in QEMU 7.2 to 11.1: tests-qtest/tree/test-qemu-headers
  * compares it with the headers of every QEMU whose source is at hand, and
  * loader.c with the QEMU that it runs in.
  *

@@ -9,8 +9,8 @@
 # nvidia_agree, and all of it stays below build/.  NVIDIA's licence forbids to
 # disassemble it.
 
-# shellcheck source-path=SCRIPTDIR source=../lib/lab.sh
-. "$(dirname "${BASH_SOURCE[0]}")/../lib/lab.sh"
+# shellcheck source-path=SCRIPTDIR source=../lab/lab.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lab/lab.sh"
 
 NVIDIA_SOURCE=$TOP/tests-qtest/nvidia
 # release, suite, package, size: the last one for each generation of cards, and
@@ -114,7 +114,7 @@ nvidia_fake_gpu() {
 # nvidia_roms DIR [DEVICE]: VBIOS files that NVIDIA's driver takes for the device,
 # and some that it does not; each is called what it is.
 nvidia_roms() {
-    local dir=$1 device=${2:-0x139b} name make=$NVIDIA_SOURCE/vbios.py
+    local dir=$1 device=${2:-0x139b} name make=$NVIDIA_SOURCE/nvidia_roms.py
     local small=(--size 61440 --device "$device")
     mkdir -p "$dir"
     "$make" "$dir/good.rom" --device "$device"

@@ -3,7 +3,7 @@
 
 import subprocess
 
-from case import TOP, Case, main
+from vbios_case import TOP, Case, main
 
 
 class Documents(Case):

@@ -15,7 +15,7 @@ import tty
 import unittest
 
 import vbios
-from case import NOBODY, Case, break_checksum, cut_by_linux, main, patched
+from vbios_case import NOBODY, Case, break_checksum, cut_by_linux, main, patched
 from namespace import IS_ROOT, mounted
 
 

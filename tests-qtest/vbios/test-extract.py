@@ -14,7 +14,7 @@ import time
 import zlib
 
 import vbios
-from case import (IPXE, OVMF, ROOT, SEABIOS, VERSION, Case, main, patched,
+from vbios_case import (IPXE, OVMF, ROOT, SEABIOS, VERSION, Case, main, patched,
                   uefiextract)
 
 

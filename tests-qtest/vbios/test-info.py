@@ -8,7 +8,7 @@ import pathlib
 import struct
 
 import vbios
-from case import (IPXE, SEABIOS, VERSION, Case, break_checksum, cut_by_linux,
+from vbios_case import (IPXE, SEABIOS, VERSION, Case, break_checksum, cut_by_linux,
                   main, patched)
 
 # The IDs are those of the devices that QEMU emulates, for which SeaBIOS and

@@ -11,7 +11,7 @@ import time
 import unittest
 
 import vbios
-from case import NOBODY, Case, main, tool_path
+from vbios_case import NOBODY, Case, main, tool_path
 from namespace import IS_ROOT, mounted
 
 

@@ -9,7 +9,7 @@ import time
 import unittest
 
 import vbios
-from case import (NOBODY, OVMF, Case, break_checksum, cut_by_linux, main,
+from vbios_case import (NOBODY, OVMF, Case, break_checksum, cut_by_linux, main,
                   patched, uefiextract)
 from namespace import IS_ROOT, mounted
 

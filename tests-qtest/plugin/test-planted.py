@@ -1,0 +1,78 @@
+#!/usr/bin/python3
+"""The sanitizers see what is wrong in the plugin.
+
+usage: test-planted.py PLUGIN_DIRECTORY
+"""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+
+from romfile_case import PLUGIN, QEMU, Case
+from machine import figures, run, tap_main
+from sanitized import Sanitized
+
+
+class Planted(Case):
+
+    def plant(self, old, new):
+        """A QEMU with the plugin, in which one line is another."""
+        build = QEMU.build
+        objects = os.path.join(build, "hw-optimus/plugin",
+                               "sanitized-test-optimus.so.p")
+        with open(os.path.join(build, "compile_commands.json")) as commands:
+            command, = (c for c in json.load(commands) if c["output"].endswith(
+                "sanitized-test-optimus.so.p/vfio-optimus.c.o"))
+        source = os.path.join(build, command["file"])
+        with open(source) as original:
+            text = original.read()
+        self.assertEqual(text.count(old), 1, old)
+        mutant, made = self.path("mutant.c"), self.path("mutant.o")
+        with open(mutant, "w") as out:
+            out.write(text.replace(old, new))
+        words = shlex.split(command["command"])
+        words[words.index(command["file"])] = mutant
+        words[words.index("-o") + 1] = made
+        subprocess.run([*words, "-I", os.path.dirname(source)], cwd=build,
+                       check=True)
+        others = [os.path.join(objects, name) for name in os.listdir(objects)
+                  if name.endswith(".o") and name != "vfio-optimus.c.o"]
+        subprocess.run(["cc", "-shared", "-fsanitize=address,undefined", "-o",
+                        self.path("sanitized-test-optimus.so"), made, *others],
+                       check=True)
+        shutil.copy(os.path.join(QEMU.modules,
+                                 "sanitized-test-optimus-preload.so"),
+                    self.folder.name)
+        return Sanitized(PLUGIN, "test-optimus", self.folder.name)
+
+    LINE = """    optimus_trace(OPTIMUS_EVENT_ROMFILE, "%s: %u bytes, %u images", path,
+                  rom->len, images->len);
+"""
+
+    def found(self, old, new, word):
+        qemu = self.plant(old, new)
+        _, stderr = run(qemu.program, "-device", self.option(self.rom()))
+        # what UndefinedBehaviorSanitizer says goes to stderr
+        found = "\n".join([stderr, *qemu.findings()])
+        self.assertIn(word, found)
+        self.assertIn("vfio_optimus_realize", found)
+        figures["planted bugs found"] += 1
+
+    def test_freed(self):
+        self.found(self.LINE, "    { char *p = g_malloc(8); g_free(p);"
+                   " *(volatile char *)p = 0; }\n", "heap-use-after-free")
+
+    def test_leak(self):
+        rest = " rom = NULL;\n    g_autoptr(GArray)"   # in realize
+        self.found("g_autoptr(GByteArray)" + rest, "GByteArray *" + rest,
+                   "leak of")
+
+    def test_shift(self):
+        self.found(self.LINE, "    { volatile int n = 32; n = 1 << n; }\n",
+                   "shift exponent")
+
+
+if __name__ == "__main__":
+    tap_main("__main__")

@@ -1,0 +1,98 @@
+#!/usr/bin/python3
+"""The scripts are killed, or run at the same time."""
+
+import os
+import random
+import shutil
+import signal
+import time
+
+from script_case import BASE, FULL, RESULTS, UNPACK, Case, main
+
+
+class Death(Case):
+
+    def test_killed(self):
+        """At any moment: all ends, and the next run does what is left."""
+        chance = random.Random(int(os.environ.get("SEED", "1")))
+        for what in (UNPACK, BASE):
+            shutil.rmtree(self.build, ignore_errors=True)
+            begin = time.monotonic()
+            self.server.fail("slow")
+            self.good(*what)
+            whole = time.monotonic() - begin
+            for turn in range(200 if FULL else 4):
+                self.server.fail("slow")
+                if chance.random() < 0.5:
+                    shutil.rmtree(self.build)
+                else:
+                    shutil.rmtree(self.build / RESULTS[what], ignore_errors=True)
+                process = self.start(*what)
+                time.sleep(chance.uniform(0, whole * 0.9))
+                if process.poll() is None:
+                    self.kill(process, self.SIGNALS[turn % 4],
+                              chance.random() < 0.5)
+                else:
+                    process.communicate()
+                self.check_gone()
+                self.server.heal()
+                self.good(*what)
+                self.check_result(what)
+
+    def killed_in(self, commands, number, group):
+        """Shell commands end with the script that they are in."""
+        library = self.dir / "scripts/library"
+        library.write_text(f"{library.read_text()}{commands}\n")
+        process = self.start("true")
+        time.sleep(1)
+        self.kill(process, number, group)
+        self.check_gone()
+
+    def test_stubborn(self):
+        """What ignores SIGTERM is ended too."""
+        self.killed_in('''
+            stubborn() { trap '' TERM INT HUP; for i in 1 2 3 4 5 6 7 8 9; do
+                sleep 5; done; }
+            step "stubborn" stubborn''', signal.SIGTERM, False)
+
+    def test_interrupted(self):
+        """^C ends a script even if the program that it waits for does not
+        die of it, or has ended just then."""
+        self.killed_in('''
+            sh -c 'trap "" INT; sleep 2'
+            sleep 60''', signal.SIGINT, True)
+
+    def test_at_once(self):
+        self.server.fail("slow")
+        processes = [self.start(*UNPACK) for _ in range(4)]
+        outputs = [self.finish(process) for process in processes]
+        self.assertEqual([process.returncode for process in processes], [0] * 4,
+                         outputs)
+        self.check_result(UNPACK)
+        waited = [output for output in outputs if "waiting: " in output]
+        self.assertEqual(len(waited), 3, outputs)
+        for output in waited:
+            self.assertRegex(output, f"another script works in {self.build} "
+                             r"\((library, process [0-9]+)?\)\n")
+        got = [path for path in self.server.requests if "optimus-lib_" in path]
+        self.assertEqual(len(got), 1)
+
+    def test_lock_outlives(self):
+        """The next run does not wait for what the one that was killed left."""
+        patient = self.dir / "apt.conf"
+        patient.write_text(self.config.read_text().replace('Timeout "1"',
+                                                      'Timeout "60"'))
+        self.server.fail("stalled", "optimus-lib_")
+        process = self.start(*UNPACK, APT_CONFIG=patient)
+        while not any("optimus-lib_" in path for path in self.server.requests):
+            self.assertIsNone(process.poll())
+            time.sleep(0.1)
+        self.kill(process, signal.SIGKILL, False)
+        self.check_gone()
+        self.server.heal()
+        self.good(*UNPACK)
+        self.check_result(UNPACK)
+
+
+if __name__ == "__main__":
+    main()

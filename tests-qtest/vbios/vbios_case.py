@@ -1,0 +1,143 @@
+"""What the tests of optimus-vbios share.
+
+Each file is called as test-COMMAND.py PROGRAM [TEST]..., and runs in a mount
+namespace of its own, where /sys and parts of /proc are replaced by directories
+that describe a machine with the card in question."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import vbios
+from machine import tap_main
+from namespace import enter_namespace
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+ROOT = TOP / "build/root"
+SEABIOS = ROOT / "qemu-7.2/usr/share/seabios"
+OVMF = ROOT / "qemu-7.2/usr/share/OVMF"
+IPXE = ROOT / "qemu-7.2/usr/lib/ipxe/qemu"
+TOOLS = ROOT / "vbios-tools/usr"
+NOBODY = 65534
+
+VERSION = {"i": bytes([0x00, 0x55, 0x07, 0x82, 0x1a])}   # 82.07.55.00.1a
+
+
+def break_checksum(image):
+    return image[:-1] + bytes([image[-1] ^ 0x5a])
+
+
+def patched(image, *changes, fix=True):
+    """IMAGE with bytes at offsets, and the checksum right again unless FIX is
+    False."""
+    image = bytearray(image)
+    for at, data in changes:
+        image[at:at + len(data)] = data
+    return vbios.balance(bytes(image), len(image)) if fix else bytes(image)
+
+
+def cut_by_linux(tokens=None):
+    """What the kernel shows in sysfs of x86 and EFI images with more behind
+    them: it stops where PCIR says that it is the last."""
+    return vbios.make(size=8192, npde=True, last=False, tokens=tokens) + \
+        vbios.make(size=4096, kind=3, npde=True, last=False, pcir_last=True)
+
+
+def tool_path(directory, name, script=None):
+    """A directory for PATH with the program NAME, or SCRIPT in its place."""
+    path = directory / "bin"
+    path.mkdir(exist_ok=True)
+    script = script or (
+        f"LD_LIBRARY_PATH={TOOLS}/lib/x86_64-linux-gnu "
+        f"exec {TOOLS}/bin/{name} \"$@\"")
+    tool = path / name
+    tool.write_text("#!/bin/sh\nPATH=/usr/bin:/bin\n" + script + "\n")
+    tool.chmod(0o755)
+    return path
+
+
+def uefiextract(directory, script=None):
+    return tool_path(directory, "UEFIExtract", script)
+
+
+class Case(unittest.TestCase):
+
+    program = None
+
+    def setUp(self):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="test-vbios."))
+        self.dir.chmod(0o755)
+        self.addCleanup(shutil.rmtree, self.dir)
+
+    @contextlib.contextmanager
+    def subTest(self, what):
+        """pycotap is silent about failures in those of unittest."""
+        try:
+            yield
+        except AssertionError as error:
+            raise AssertionError(f"{what}: {error}") from None
+
+    def put(self, name, data):
+        path = self.dir / name
+        path.write_bytes(data)
+        return path
+
+    def run_tool(self, *args, path=None, **how):
+        env = dict(os.environ, LC_ALL="C.UTF-8")
+        if path is not None:
+            env["PATH"] = str(path)
+        how.setdefault("stdout", subprocess.PIPE)
+        return subprocess.run([self.program, *map(str, args)], env=env, text=True,
+                              stderr=subprocess.PIPE, **how)
+
+    def good(self, *args, **how):
+        run = self.run_tool(*args, **how)
+        self.assertEqual((run.returncode, run.stderr), (0, ""), run.stdout)
+        return run.stdout
+
+    def bad(self, *args, says, code=1, **how):
+        """It fails with a single line on stderr, and SAYS in it."""
+        run = self.run_tool(*args, **how)
+        self.assertEqual(run.returncode, code, run.stderr)
+        self.assertIn(says, run.stderr)
+        lines = run.stderr.splitlines()
+        self.assertEqual(len(lines), 2 if code == 2 else 1, run.stderr)
+        self.assertTrue(lines[0].startswith("optimus-vbios: "), run.stderr)
+        return run
+
+    def info(self, path, *args, code=0):
+        run = self.run_tool("info", "--json", path, *args)
+        self.assertEqual((run.returncode, run.stderr), (code, ""))
+        facts = json.loads(run.stdout)
+        self.assertEqual(facts["usable"], code == 0)
+        self.assertEqual(facts["file"], str(path))
+        text = self.run_tool("info", path, *args)
+        self.assertEqual((text.returncode, text.stderr), (code, ""))
+        self.assertEqual(text.stdout.splitlines()[-1], facts["verdict"])
+        return facts
+
+    def files(self, *parts):
+        return sorted(os.listdir(self.dir.joinpath(*parts)))
+
+
+def main():
+    if len(sys.argv) < 2:
+        sys.exit(f"usage: {os.path.basename(sys.argv[0])} PROGRAM [TEST]...")
+    enter_namespace("""
+        . "$0/scripts/lib/builds.sh"
+        . "$0/tests-qtest/lab/lab.sh"
+        lock_build
+        lab_unpack
+        unpack_tools
+    """)
+    with tempfile.TemporaryDirectory() as folder:
+        # where everybody can run it, wherever the repository is
+        os.chmod(folder, 0o755)
+        Case.program = shutil.copy(sys.argv.pop(1), folder)
+        tap_main("__main__", sys.argv[1:])

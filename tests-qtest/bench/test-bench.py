@@ -13,7 +13,7 @@ import sys
 import unittest
 import xml.etree.ElementTree as tree
 
-from machine import tap_main
+from tap import tap_main
 
 TOP = sys.argv[1]
 OUT = os.path.join(TOP, "build/bench/quick")

@@ -1,6 +1,6 @@
 """optimus-doctor and guest-check in machines made here:
 
-    test-PART.py VBIOS PLUGIN OTHER
+    test-PART.py VBIOS [PLUGIN OTHER]
 
 with optimus-vbios and the directories of the plugins for two QEMUs.  Each
 machine is a tree of files like that of a real one, with /sys, /proc and /dev,
@@ -17,7 +17,8 @@ import unittest
 
 import program_tree
 
-VBIOS, PLUGIN, OTHER = map(os.path.abspath, sys.argv[1:])
+VBIOS, *QEMUS = map(os.path.abspath, sys.argv[1:])
+PLUGIN, OTHER = QEMUS or (None, None)
 TOP = os.path.normpath(os.path.join(os.path.dirname(__file__), "../.."))
 BDF = "0000:01:00.0"
 DEVICES = "/sys/bus/pci/devices"

@@ -5,7 +5,7 @@ import os
 
 from doctor_case import (AUDIO, BDF, CARD, DEVICES, Device, DoctorTest, Link,
                   amd_laptop, intel_laptop, no_iommu, pci, two_cards)
-from machine import tap_main
+from tap import tap_main
 
 
 class CardTest(DoctorTest):

@@ -5,9 +5,10 @@ import glob
 import hashlib
 import os
 import re
+import shutil
 
 from doctor_case import BDF, DoctorTest, amd_laptop, intel_laptop, two_cards
-from machine import tap_main
+from tap import need, tap_main
 
 
 class CommandTest(DoctorTest):
@@ -107,6 +108,7 @@ class CommandTest(DoctorTest):
 
     def test_changes_nothing(self):
         """Not a file, and no call of the kernel that could change anything."""
+        need(shutil.which("strace") or "strace")
         self.run_doctor(amd_laptop())       # Python compiles its own library
         before = self.state()
         log = os.path.join(self.folder.name, "trace")

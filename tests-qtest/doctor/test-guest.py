@@ -9,7 +9,8 @@ import program_tree
 import vbios
 from doctor_case import (BDF, GUEST_PROGRAMS, PLUGIN, TOP, Device, DoctorTest,
                   add_debian_program, method, pci)
-from machine import Machine, tap_main
+from machine import Machine
+from tap import need, tap_main
 
 
 class GuestTest(DoctorTest):
@@ -17,6 +18,7 @@ class GuestTest(DoctorTest):
 
     @classmethod
     def setUpClass(cls):
+        need(PLUGIN)
         cls.folder = tempfile.TemporaryDirectory()
         cls.tree = os.path.join(cls.folder.name, "tree")
         cls.add_programs()
@@ -38,7 +40,8 @@ class GuestTest(DoctorTest):
 
     @classmethod
     def add_programs(cls):
-        program_tree.add_program(cls.tree, f"{TOP}/build/root/kernel/bin/busybox")
+        program_tree.add_program(cls.tree,
+                                 need(f"{TOP}/build/root/kernel/bin/busybox"))
         for name in "readlink", *GUEST_PROGRAMS:
             os.symlink("busybox", f"{cls.tree}/usr/bin/{name}")
 

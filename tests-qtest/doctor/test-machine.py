@@ -11,7 +11,7 @@ import program_tree
 import vbios
 from doctor_case import (OTHER, PLUGIN, TOP, Device, DoctorTest, Link, amd_laptop,
                   intel_laptop, no_iommu)
-from machine import tap_main
+from tap import need, tap_main
 
 
 class MachineTest(DoctorTest):
@@ -288,6 +288,7 @@ class QEMUTest(DoctorTest):
 
     def setUp(self):
         super().setUp()
+        need(PLUGIN)
         shutil.rmtree(self.tree + PLUGIN, ignore_errors=True)
         self.path = f"{PLUGIN}:/usr/bin"
 

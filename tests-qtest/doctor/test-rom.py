@@ -9,7 +9,7 @@ import sys
 import vbios
 from doctor_case import (CARD, TOP, Device, DoctorTest, intel_laptop, method, pci,
                   two_cards)
-from machine import tap_main
+from tap import need, tap_main
 
 
 def without_rom(tree, ids):
@@ -98,7 +98,7 @@ class NeedTest(DoctorTest):
         chips = {"GF": "Fermi", "GK": "Kepler", "GM": "Maxwell", "GP": "Pascal",
                  "GV": "Volta", "TU": "Turing", "GA": "Ampere", "GH": "Hopper",
                  "AD": "Ada", "GB": "Blackwell", "G": "Tesla", "GT": "Tesla"}
-        with open(f"{TOP}/build/root/pci-ids/usr/share/misc/pci.ids") as file:
+        with open(need(f"{TOP}/build/root/pci-ids/usr/share/misc/pci.ids")) as file:
             text = re.search(r"(?ms)^10de .*?^(?=[0-9a-f]{4} )", file.read()).group()
         found = {int(number, 16): chips[chip] for number, chip, name in re.findall(
             r"(?m)^\t([0-9a-f]{4})  (G[FKMPVAHB]|TU|AD|GT?)\d+(.*)$", text)

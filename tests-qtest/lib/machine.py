@@ -9,16 +9,15 @@ import re
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
+
+from tap import figures, tap_main   # noqa: F401
 
 WINDOW_START = 0xfef20000
 WINDOW_END = 0xfeff8000
 TIME_LIMIT = 60
 
 LINKER = "/lib64/ld-linux-x86-64.so.2"
-
-figures = collections.Counter()     # what a test counts, for its last line
 
 FW_CFG_DIRECTORY = 0x19
 FW_CFG_READ_SELECT = 0x0a
@@ -260,33 +259,3 @@ class Acpica:
             with open(os.path.join(folder, "table.dsl"), "w") as out:
                 out.write(source)
             return self._run("iasl", "-vi", "-we", "table.dsl", cwd=folder)
-
-
-def tap_main(module, tests=()):
-    """Run a module's tests, or those that are named, and print TAP.
-
-    The last line is what scripts/check shows: what was counted, and where."""
-    import unittest
-    try:
-        from pycotap import TAPTestResult, TAPTestRunner, LogMode
-    except ImportError:
-        sys.exit("no module pycotap: run scripts/check, which gets it")
-
-    def add_subtest(result, test, subtest, error):
-        """Of subtests that fail pycotap tells nothing but the exit status."""
-        unittest.TestResult.addSubTest(result, test, subtest, error)
-        if error:
-            first = result.message.tell() == 0
-            result.message.write((result.failures + result.errors)[-1][1] + "\n")
-            if first:
-                result.not_ok(test)
-
-    TAPTestResult.addSubTest = add_subtest
-    runner = TAPTestRunner(test_output_log=LogMode.LogToError)
-    done = unittest.main(module, argv=[sys.argv[0], *tests], testRunner=runner,
-                         exit=False)
-    if figures:
-        names = [os.path.basename(arg) for arg in sys.argv[:2]]
-        print("# figures:", *names, ", ".join(
-            f"{name}: {number}" for name, number in figures.items()))
-    sys.exit(not done.result.wasSuccessful())

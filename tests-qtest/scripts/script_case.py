@@ -18,8 +18,8 @@ import time
 import unittest
 
 import archive
-from machine import figures, tap_main
 from namespace import enter_namespace, mount, mounted
+from tap import figures, tap_main
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BUILD = TOP / "build"

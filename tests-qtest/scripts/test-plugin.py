@@ -9,8 +9,8 @@ import subprocess
 import time
 
 from script_case import BUILD, DISK_FULL, FULL, Case, alive, main, small_disk
-from machine import figures
 from namespace import mount
+from tap import figures
 
 QEMU = BUILD / "root/qemu-10.0"
 PROGRAM = BUILD / "emulator/qemu-10.0/qemu-system-x86_64"

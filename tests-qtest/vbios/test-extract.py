@@ -14,7 +14,7 @@ import time
 import zlib
 
 import vbios
-from vbios_case import (IPXE, OVMF, ROOT, SEABIOS, VERSION, Case, main, patched,
+from vbios_case import (IPXE, KERNEL, OVMF, SEABIOS, VERSION, Case, main, patched,
                   uefiextract)
 
 
@@ -318,7 +318,7 @@ class Extract(Case):
         self.none_in(SEABIOS / "bios-256k.bin")
 
     def test_kernel(self):
-        kernel, = (ROOT / "kernel/boot").glob("vmlinuz-*")
+        kernel, = KERNEL.glob("vmlinuz-*")
         self.none_in(kernel)
 
     def test_random(self):

@@ -19,10 +19,15 @@
 #define OPTIMUS_PAGE         0x1000u
 
 /*
- * Size of the window of a ROM of @size bytes: whole pages and one page of
- * zeros behind them, so that 4 KiB read from any byte of the ROM on are inside.
+ * A ROM of @size bytes takes whole pages, and two pages of zeros follow it, so
+ * that 0x1008 bytes from any multiple of 8 on up to its end are in the window.
  */
-#define OPTIMUS_WINDOW_SIZE(size) (ROUND_UP(size, OPTIMUS_PAGE) + OPTIMUS_PAGE)
+#define OPTIMUS_ROM_END(size)     ROUND_UP(size, OPTIMUS_PAGE)
+#define OPTIMUS_WINDOW_SIZE(size) (OPTIMUS_ROM_END(size) + 2 * OPTIMUS_PAGE)
+
+/* The length in bytes of the largest ROM that there can be room for */
+#define OPTIMUS_ROM_MAX \
+    (OPTIMUS_WINDOW_END - OPTIMUS_WINDOW_START - 2 * OPTIMUS_PAGE)
 
 /**
  * optimus_window_find: find room for a window

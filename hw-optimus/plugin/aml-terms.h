@@ -1,8 +1,8 @@
 /*
- * The AML terms that the patch series adds to hw/acpi/aml-build.c
+ * The AML term that the patch series adds to hw/acpi/aml-build.c
  *
- * The functions there that make a new opcode are not exported: start from a
- * similar one.
+ * The functions there that make a new opcode are not exported: this starts from
+ * a similar one.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -18,16 +18,6 @@ static inline Aml *aml_mid(Aml *source, Aml *index, Aml *length, Aml *target)
     mid->op = 0x9e; /* MidOp */
     aml_append(mid, target ? target : aml_int(0) /* NullName */);
     return mid;
-}
-
-/* Buffer (size) {} */
-static inline Aml *aml_zero_buffer(Aml *size)
-{
-    Aml *buffer = aml_buffer(0, NULL);
-
-    buffer->block_flags = AML_PACKAGE; /* has its size as an operand */
-    aml_append(buffer, size);
-    return buffer;
 }
 
 #endif

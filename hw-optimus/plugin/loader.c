@@ -21,9 +21,9 @@
 
 #define TYPE_ACPI_DEV_AML_IF "acpi-dev-aml-interface"
 
-/* SHA-256 of _ROM for a window of 0x12345 bytes at 0xfef20000 */
+/* SHA-256 of _ROM for a ROM at 0xfef20000 that ends before 0xfef33000 */
 #define METHOD_SUM \
-    "0af3051602f4f633477e1e287e07eba31159b215cb2ccf56f4c3c99101b19afe"
+    "256045ac4ff1b5cb68d7d3b913875ada0300e51c13777c7442cd238c301ed200"
 
 static int64_t version;         /* 702 is 7.2 */
 static size_t build_aml_offset;
@@ -131,7 +131,7 @@ static bool check_aml(void)
     g_autofree char *sum = NULL;
     Aml *scope = init_aml_allocator();
 
-    optimus_build_rom_method(scope, 0xfef20000, 0x12345);
+    optimus_build_rom_method(scope, 0xfef20000, 0x13000);
     sum = g_compute_checksum_for_data(G_CHECKSUM_SHA256,
                                       (uint8_t *)scope->buf->data,
                                       scope->buf->len);

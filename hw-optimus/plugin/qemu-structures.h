@@ -33,16 +33,11 @@ typedef struct TypeInfo {
     const InterfaceInfo *interfaces;
 } TypeInfo;
 
-/* hw/acpi/aml-build.h: a term, and what is written in front of its bytes */
-
-typedef enum AmlBlockFlags {
-    AML_PACKAGE = 2,            /* op, and the length of all */
-} AmlBlockFlags;
+/* hw/acpi/aml-build.h: the beginning of a term */
 
 typedef struct Aml {
     GArray *buf;
     uint8_t op;
-    AmlBlockFlags block_flags;
 } Aml;
 
 typedef enum AmlRegionSpace {

@@ -45,7 +45,7 @@ typedef struct X86MachineState X86MachineState;
 
 #include "qemu-structures.h"
 
-/* qemu/osdep.h, qemu/host-utils.h */
+/* qemu/osdep.h */
 
 #ifndef ROUND_UP
 #define ROUND_UP(n, d) (((n) + (d) - 1) & -(0 ? (n) : (d)))
@@ -53,11 +53,6 @@ typedef struct X86MachineState X86MachineState;
 
 #ifndef ARRAY_SIZE
 #define ARRAY_SIZE(x) (sizeof(x) / sizeof((x)[0]))
-#endif
-
-/* The largest power of two that is not above @value, which is not 0 */
-#ifndef pow2floor
-#define pow2floor(value) (UINT64_C(1) << (63 - __builtin_clzll(value)))
 #endif
 
 /* As open(2); "/dev/fdset/N" is a descriptor that QEMU was given */
@@ -216,16 +211,12 @@ void aml_append(Aml *parent_ctx, Aml *child);
 Aml *aml_add(Aml *arg1, Aml *arg2, Aml *dst);
 Aml *aml_and(Aml *arg1, Aml *arg2, Aml *dst);
 Aml *aml_arg(int pos);
-Aml *aml_buffer(int buffer_size, uint8_t *byte_list);
 Aml *aml_concatenate(Aml *source1, Aml *source2, Aml *target);
-Aml *aml_else(void);
 Aml *aml_field(const char *name, AmlAccessType type, AmlLockRule lock,
                AmlUpdateRule rule);
 Aml *aml_if(Aml *predicate);
 Aml *aml_int(const uint64_t val);
 Aml *aml_lgreater(Aml *arg1, Aml *arg2);
-Aml *aml_lgreater_equal(Aml *arg1, Aml *arg2);
-Aml *aml_lnot(Aml *arg);
 Aml *aml_local(int num);
 Aml *aml_method(const char *name, int arg_count, AmlSerializeFlag sflag);
 Aml *aml_name(const char *name_format, ...) G_GNUC_PRINTF(1, 2);
@@ -234,7 +225,6 @@ Aml *aml_operation_region(const char *name, AmlRegionSpace rs, Aml *offset,
                           uint32_t len);
 Aml *aml_or(Aml *arg1, Aml *arg2, Aml *dst);
 Aml *aml_return(Aml *val);
-Aml *aml_sizeof(Aml *arg);
 Aml *aml_store(Aml *val, Aml *target);
 Aml *aml_subtract(Aml *arg1, Aml *arg2, Aml *dst);
 

@@ -54,10 +54,10 @@ static uint32_t window_room(void)
 {
     uint32_t size = OPTIMUS_WINDOW_END - OPTIMUS_WINDOW_START;
 
-    while (size > OPTIMUS_PAGE && !optimus_window_find(size)) {
+    while (size > OPTIMUS_WINDOW_SIZE(0) && !optimus_window_find(size)) {
         size -= OPTIMUS_PAGE;
     }
-    return size - OPTIMUS_PAGE;
+    return size - OPTIMUS_WINDOW_SIZE(0);
 }
 
 /*
@@ -68,7 +68,6 @@ static GByteArray *read_romfile(const char *romfile, char **path, Error **errp)
 {
     g_autoptr(GByteArray) rom = g_byte_array_new();
     struct stat before, after;
-    uint32_t room;
     ssize_t got;
     char extra;
     int fd;
@@ -87,11 +86,10 @@ static GByteArray *read_romfile(const char *romfile, char **path, Error **errp)
         error_setg(errp, "romfile '%s' is empty", *path);
         goto fail;
     }
-    room = OPTIMUS_WINDOW_END - OPTIMUS_WINDOW_START - OPTIMUS_PAGE;
-    if (before.st_size > room) {
+    if (before.st_size > OPTIMUS_ROM_MAX) {
         error_setg(errp, "romfile '%s' has %" PRId64 " bytes; the ROM window "
                    "has room for %u, of which %u are left", *path,
-                   (int64_t)before.st_size, room, window_room());
+                   (int64_t)before.st_size, OPTIMUS_ROM_MAX, window_room());
         goto fail;
     }
 
@@ -308,7 +306,7 @@ void optimus_build_aml(AcpiDevAmlIf *adev, Aml *scope)
 
     optimus_trace(OPTIMUS_EVENT_BUILD_AML, "_ROM of %s: window at 0x%x, %u "
                   "bytes of ROM", path, s->base, s->rom_size);
-    optimus_build_rom_method(scope, s->base, s->rom_size);
+    optimus_build_rom_method(scope, s->base, OPTIMUS_ROM_END(s->rom_size));
     s->aml_built = true;
 }
 

@@ -193,7 +193,8 @@ static void vfio_optimus_build_aml(AcpiDevAmlIf *adev, Aml *scope)
 
     trace_vfio_optimus_build_aml(VFIO_PCI_DEVICE(vo)->vbasedev.name,
                                  vo->rom_base, vo->rom_size);
-    optimus_build_rom_method(scope, vo->rom_base, vo->rom_size);
+    optimus_build_rom_method(scope, vo->rom_base,
+                             OPTIMUS_ROM_END(vo->rom_size));
 }
 
 /*

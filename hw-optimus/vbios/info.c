@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 /* The device has room for no more. */
-#define ROMFILE_MAX   (OPTIMUS_WINDOW_END - OPTIMUS_WINDOW_START - OPTIMUS_PAGE)
+#define ROMFILE_MAX   OPTIMUS_ROM_MAX
 
 #define PCIR_REVISION 0x0c      /* from the start of PCIR */
 #define NPDE_REVISION 0x04      /* from the start of NPDE: 0x0101 is 1.1 */

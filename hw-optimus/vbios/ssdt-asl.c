@@ -8,8 +8,6 @@
 
 #define DIV_ROUND_UP(n, d) (((n) + (d) - 1) / (d))
 
-#define PAGE      0x1000u
-
 /*
  * A table of -acpitable has at most 65535 bytes, and the time that iasl takes
  * for a Buffer grows with the square of its length.
@@ -66,12 +64,8 @@ static const char rom_method[] =
     "Method (_ROM, 2, Serialized)        // Arg0: offset, Arg1: length\n"
     "{\n"
     "    Local0 = Arg1\n"
-    "    If (Arg0 >= SIZE)               // behind the ROM: zeros\n"
-    "    {\n"
-    "        If (Local0 > 0x1000) { Local0 = 0x1000 }\n"
-    "        Return (Buffer (Local0) {})\n"
-    "    }\n"
-    "    If (Local0 > LIMIT) { Local0 = LIMIT }\n"
+    "    If (Local0 > 0x1000) { Local0 = 0x1000 }\n"
+    "    If (Arg0 >= SIZE) { Return (Buffer (Local0) {}) }   // zeros\n"
     "    Local1 = Arg0 / CHUNK\n"
     "    Local2 = Mid (VRCK (Local1), Arg0 % CHUNK, Local0)\n"
     "    While (SizeOf (Local2) < Local0)\n"
@@ -108,14 +102,12 @@ char *method_table_asl(unsigned int size, const char *scope)
 
     g_string_printf(asl,
         "#define SIZE %#x\n"
-        "#define LIMIT %#x\n"
         "#define CHUNK %#x\n"
         "#define COUNT %u\n"
         "DefinitionBlock (\"\", \"SSDT\", 1, \"VFIOPT\", \"OPTROM\", 1)\n"
         "{\n"
         "External (%s, DeviceObj)\n",
-        size, (DIV_ROUND_UP(size, PAGE) + 1) * PAGE, CHUNK,
-        DIV_ROUND_UP(size, CHUNK), scope);
+        size, CHUNK, DIV_ROUND_UP(size, CHUNK), scope);
     for (unsigned int i = 0; i < tables; i++) {
         g_string_append_printf(asl, "External (%s.VR%02X, PkgObj)\n", scope, i);
     }

@@ -18,12 +18,12 @@ as_without() {
     return 1
 }
 
-# windows_are LOG SCANS: each scan finds the ROM and a page of zeros, once
+# windows_are LOG SCANS: each scan finds the ROM and two pages of zeros, once
 windows_are() {
     local pages
     pages=$(grep -a -c 'scan page=.* what=rom' "$1") || true
-    [ "$pages" = $(($2 * 27)) ] && return
-    remark "$pages pages of ROM in $2 scans in $1, not $2 times 27"
+    [ "$pages" = $(($2 * 28)) ] && return
+    remark "$pages pages of ROM in $2 scans in $1, not $2 times 28"
     return 1
 }
 

@@ -310,7 +310,7 @@ class Guest:
         """What the memory maps say of the ROM windows; and what is wrong.
         Windows needs them not to be memory of the OS."""
         windows = [(int(start, 16), int(start, 16) + -(-int(size) // PAGE) * PAGE
-                    + PAGE) for start, size in re.findall(
+                    + 2 * PAGE) for start, size in re.findall(
                         r"vfio_optimus_window ROM window at (0x\w+), (\d+) ",
                         log)]
         maps = [[(int(start, 16), int(end, 16) + 1, kind.strip())

@@ -8,7 +8,7 @@ from romfile_case import BOCHS, PCIR, SIZE
 from machine import WINDOW_END, WINDOW_START
 
 PAGE = 0x1000
-ROOM = WINDOW_END - WINDOW_START - PAGE
+ROOM = WINDOW_END - WINDOW_START - 2 * PAGE
 
 
 def patched(*patches, rom=None):

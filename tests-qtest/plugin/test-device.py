@@ -7,6 +7,7 @@ usage: test-device.py PLUGIN_DIRECTORY TOOLS_ROOT
 The device behind it is QEMU's bochs-display, wherever no VFIO device is needed.
 """
 
+import itertools
 import os
 import re
 import shutil
@@ -32,11 +33,11 @@ VERSION = tuple(int(n) for n in re.match(
                    text=True, check=True).stdout).groups())
 BOCHS = {"vendor": 0x1234, "device": 0x1111}
 PAGE = 0x1000
-ROOM = WINDOW_END - WINDOW_START - PAGE
+ROOM = WINDOW_END - WINDOW_START - 2 * PAGE
 
 
 def padded(rom):
-    return rom + bytes(-len(rom) % PAGE + PAGE)
+    return rom + bytes(-len(rom) % PAGE + 2 * PAGE)
 
 
 class Files(unittest.TestCase):
@@ -170,7 +171,7 @@ class Window(Files):
                       f"room left is {left} bytes", stderr)
         # what is left is enough for that much
         with self.machine(roms[0], vbios.make(size=left, **BOCHS)) as machine:
-            self.assertEqual(self.address(machine, 1) + left + PAGE, WINDOW_END)
+            self.assertEqual(self.address(machine, 1) + left + 2 * PAGE, WINDOW_END)
 
     def test_e820(self):
         """Reserved, where QEMU lets a device do that."""
@@ -287,13 +288,25 @@ class Topology(Files):
         self.assertEqual(status, 0, messages)
         self.assertIn("0 Errors, 0 Warnings", messages)
 
+    def test_lengths(self):
+        """As long as asked for, up to 4 KiB; no argument fails."""
+        numbers = [0, 1, 3, 7, 8, 0xff8, 0xfff, PAGE, 0x1001, 0x1008, 0x195f8,
+                   0x195ff, 0x19600, 0x19ff8, 0x19fff, 0x1a000, 0x1a001,
+                   0x7fffffff, 0x80000000, 0xfffffff8, 0xffffffff]
+        asked = list(itertools.product(numbers, numbers))
+        self.assertEqual(
+            Acpica(ACPICA).buffers(self.dsdt("q35", "OPTIMUS,addr=1"), [
+                f"\\_SB.PCI0.S08._ROM {offset:#x} {length:#x}"
+                for offset, length in asked]),
+            [min(length, PAGE) for _, length in asked])
+
     def test_size(self):
-        """At most 400 bytes for a device, whatever the size of its ROM."""
+        """At most 200 bytes for a device, whatever the size of its ROM."""
         with Machine(TEST, "-M", "q35", "-device",
                      "bochs-display,addr=1") as machine:
             without = len(machine.dsdt())
         with_rom = len(self.dsdt("q35", "OPTIMUS,addr=1"))
-        self.assertLessEqual(with_rom - without, 400)
+        self.assertLessEqual(with_rom - without, 200)
 
 
 class Plugin(unittest.TestCase):

@@ -375,8 +375,8 @@ class Migration(Files):
     def check_window(self, machine):
         path = "/machine/peripheral/gpu"
         self.assertEqual(machine.get(path, "rom-address"), WINDOW_START)
-        self.assertEqual(machine.read(WINDOW_START, len(ROM) + 0x1000),
-                         ROM.ljust(len(ROM) + 0x1000, b"\0"))
+        self.assertEqual(machine.read(WINDOW_START, len(ROM) + 0x2000),
+                         ROM.ljust(len(ROM) + 0x2000, b"\0"))
 
     def test_migrate(self):
         state = self.path("state")

@@ -23,7 +23,7 @@ PLUGIN, = sys.argv[1:]
 TEST = os.path.join(PLUGIN, "qemu-test-optimus")
 FULL = bool(os.environ.get("VFIO_OPTIMUS_FULL"))
 BOCHS = {"vendor": 0x1234, "device": 0x1111}
-ROOM = WINDOW_END - WINDOW_START - 0x1000
+ROOM = WINDOW_END - WINDOW_START - 0x2000
 OURS = re.compile(r"\((vfio-optimus|trace|optimus-(aml|rom|window))\.c:\d+\)")
 
 
@@ -104,7 +104,7 @@ class Realize(unittest.TestCase):
             self.settle(machine, before)
             # and then it works, in the place behind the first one's
             content = vbios.make(**BOCHS)
-            second = WINDOW_START + -(-len(content) // 0x1000) * 0x1000 + 0x1000
+            second = WINDOW_START + -(-len(content) // 0x1000) * 0x1000 + 0x2000
             answer = machine.qmp("device_add", driver="vfio-optimus", bus="rp",
                                  id="gpu", romfile=self.there)
             self.assertEqual(answer, {"return": {}})
@@ -167,7 +167,7 @@ class Realize(unittest.TestCase):
     def test_no_memory(self):
         """The window's memory cannot be had."""
         size = 0x23000
-        rom = self.file("odd.rom", vbios.make(size=size - 0x1000, **BOCHS))
+        rom = self.file("odd.rom", vbios.make(size=size - 0x2000, **BOCHS))
         # QEMU maps more, to align it, and then the size itself
         fixed = re.compile(rf"mmap\(0x\w+, {size}, .*MAP_FIXED.MAP_ANON")
         # The number of a thread's calls before that is not always the same.

@@ -17,7 +17,7 @@ from machine import Machine, TIME_LIMIT, WINDOW_START, run, tap_main
 
 DIRECTORY, SQUATTER = sys.argv[1:]
 QEMU = os.path.join(DIRECTORY, "qemu-test-optimus")
-LAST_PAGE = WINDOW_START + 26 * 0x1000      # of zeros, behind the ROM
+LAST_PAGE = WINDOW_START + 27 * 0x1000      # of zeros, behind the ROM
 MARK_AT, MARK = 0x4f0, b"\x55\x4d"          # in the BIOS data area, for anybody
 # push ax; push ds; mov ax, 0x40; mov ds, ax; mov word [0xf0], MARK; pop ds;
 # pop ax; retf

@@ -14,7 +14,6 @@
 #include "qapi/visitor.h"
 #include "qemu/datadir.h"
 #include "qemu/error-report.h"
-#include "qemu/host-utils.h"
 #include "qemu/log.h"
 #include "qemu/module.h"
 #include "qom/object.h"
@@ -59,13 +58,11 @@ _Static_assert(QEMU_FILE_TYPE_BIOS == 0, "QEMU_FILE_TYPE_BIOS");
 #define InterfaceInfo           OurInterfaceInfo
 #define TypeInfo                OurTypeInfo
 #define Aml                     OurAml
-#define AmlBlockFlags           OurAmlBlockFlags
 #define AmlRegionSpace          OurAmlRegionSpace
 #define AmlAccessType           OurAmlAccessType
 #define AmlLockRule             OurAmlLockRule
 #define AmlUpdateRule           OurAmlUpdateRule
 #define AmlSerializeFlag        OurAmlSerializeFlag
-#define AML_PACKAGE             OUR_AML_PACKAGE
 #define AML_SYSTEM_MEMORY       OUR_AML_SYSTEM_MEMORY
 #define AML_QWORD_ACC           OUR_AML_QWORD_ACC
 #define AML_NOLOCK              OUR_AML_NOLOCK
@@ -81,7 +78,6 @@ _Static_assert(QEMU_FILE_TYPE_BIOS == 0, "QEMU_FILE_TYPE_BIOS");
 #undef InterfaceInfo
 #undef TypeInfo
 #undef Aml
-#undef AML_PACKAGE
 #undef AML_SYSTEM_MEMORY
 #undef AML_QWORD_ACC
 #undef AML_NOLOCK
@@ -115,11 +111,8 @@ SAME_MEMBER(TypeInfo, class_init);
 SAME_MEMBER(TypeInfo, class_base_init);
 SAME_MEMBER(TypeInfo, class_data);
 SAME_MEMBER(TypeInfo, interfaces);
-SAME_SIZE(Aml);
 SAME_MEMBER(Aml, buf);
 SAME_MEMBER(Aml, op);
-SAME_MEMBER(Aml, block_flags);
-SAME(AML_PACKAGE, OUR_AML_PACKAGE);
 SAME(AML_SYSTEM_MEMORY, OUR_AML_SYSTEM_MEMORY);
 SAME(AML_QWORD_ACC, OUR_AML_QWORD_ACC);
 SAME(AML_NOLOCK, OUR_AML_NOLOCK);

@@ -212,8 +212,8 @@ class Info(Case):
         self.assertIn("none starts further in", facts["verdict"])
 
     def test_too_large(self):
-        """The device has room for 860 KiB."""
-        room = 860 << 10
+        """The device has room for 856 KiB."""
+        room = 856 << 10
         self.info(self.put("v.rom", vbios.make(size=room)))
         facts = self.info(self.put("v.rom", vbios.make(size=room) + b"\0"),
                           code=1)
@@ -221,7 +221,7 @@ class Info(Case):
         facts = self.info(self.put("v.rom", vbios.make(size=room + 512)),
                           code=1)
         self.assertIn("the images have 881152 bytes, and the device has room "
-                      "for 880640", facts["verdict"])
+                      "for 876544", facts["verdict"])
 
     def test_cut_by_linux(self):
         path = self.put("v.rom", cut_by_linux())

@@ -21,7 +21,6 @@ MODULE_PARM_DESC(threads, "contract: divide the random calls among so many");
 
 struct contract {
 	const u8 *data;
-	u32 limit;
 	u32 checked;
 	u32 wrong;
 	u32 together;		/* calls begun while another one was running */
@@ -32,14 +31,9 @@ struct contract {
 
 static atomic_t running = ATOMIC_INIT(0);
 
-static u32 expected_length(const struct contract *c, u32 offset, u32 length)
-{
-	return min(length, offset < size ? c->limit : PAGE);
-}
-
 static void check_call(struct contract *c, u32 offset, u32 length)
 {
-	u32 want = expected_length(c, offset, length), got = 0, valid = 0, i;
+	u32 want = min(length, PAGE), got = 0, valid = 0, i;
 	union acpi_object *object;
 	const u8 *bytes = NULL;
 	acpi_status status;
@@ -69,15 +63,16 @@ static void check_call(struct contract *c, u32 offset, u32 length)
 
 static void check_table(struct contract *c)
 {
-	const u32 last = (size - 1) & ~(PAGE - 1);
+	const u32 end = round_up(size, PAGE), last = end - PAGE;
 	const u32 offsets[] = {
 		0, 1, 2, 3, 4, 5, 6, 7, 8, 9,
 		0x1ff, 0x200, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE - 1, 2 * PAGE,
 		size / 2, last - 1, last, last + 1, last + 7,
 		size - PAGE - 1, size - PAGE, size - PAGE + 1,
 		size - 9, size - 8, size - 7, size - 2, size - 1, size,
-		size + 1, size + 8, last + PAGE - 1, last + PAGE,
-		last + PAGE + 1, c->limit - 1, c->limit, c->limit + 1,
+		size + 1, size + 8, end - 9, end - 8, end - 7, end - 1, end,
+		end + 1, end + 7, end + 8, end + 9, end + PAGE - 1, end + PAGE,
+		end + PAGE + 1, end + 2 * PAGE - 1, end + 2 * PAGE,
 		0x100000, 0x101000, 0x1000000, 0x7fffffff, 0x80000000,
 		0xfee00000, 0xfef20000, 0xffff0000, 0xfffff000, 0xfffffff8,
 		0xffffffff, -size, -size - 1, -size + 1,
@@ -85,23 +80,17 @@ static void check_table(struct contract *c)
 	const u32 lengths[] = {
 		0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 0x1ff, 0x200, 0x201,
 		PAGE - 1, PAGE, PAGE + 1, 2 * PAGE - 1, 2 * PAGE,
-		size - 1, size, size + 1, c->limit - PAGE, c->limit - 1,
-		c->limit, c->limit + 1, 0x100000, 0x7fffffff, 0x80000000,
-		0xfffff000, 0xffffffff,
+		size - 1, size, size + 1, end, end + 1, end + 2 * PAGE,
+		0x100000, 0x7fffffff, 0x80000000, 0xfffff000, 0xffffffff,
 	};
 	int i, j;
 
 	for (i = 0; i < ARRAY_SIZE(offsets); i++) {
-		/* Large results are slow: from a third of the offsets only */
-		u32 max = i && i % 3 != 1 && offsets[i] < size ? 2 * PAGE : ~0u;
-
 		for (j = 0; j < ARRAY_SIZE(lengths); j++)
-			if (lengths[j] <= max)
-				check_call(c, offsets[i], lengths[j]);
+			check_call(c, offsets[i], lengths[j]);
 		/* Windows that end at, before and after the end */
 		for (j = -9; j <= 9; j++)
-			if (size + j - offsets[i] <= max)
-				check_call(c, offsets[i], size + j - offsets[i]);
+			check_call(c, offsets[i], size + j - offsets[i]);
 	}
 }
 
@@ -128,7 +117,7 @@ static void check_random(struct contract *c)
 			offset = next_random(c);
 		switch (kind >> 4 & 0xf) {
 		case 0:
-			length = next_random(c) % (c->limit + 0x20);
+			length = next_random(c) % (size + 0x20);
 			break;
 		case 1:
 			length = next_random(c);
@@ -169,8 +158,7 @@ static int check_threads(struct contract *c)
 
 	for (n = 0; n < threads; n++) {
 		parts[n] = (struct contract) {
-			.data = c->data, .limit = c->limit,
-			.count = count / threads,
+			.data = c->data, .count = count / threads,
 			.random = seed * threads + n ?: 1,
 		};
 		init_completion(&parts[n].done);
@@ -205,7 +193,6 @@ int do_contract(void)
 	c.data = read_file(rom, &size);
 	if (!c.data)
 		return -EIO;
-	c.limit = round_up(size, PAGE) + PAGE;
 	check_table(&c);
 	err = check_threads(&c);
 	vfree(c.data);

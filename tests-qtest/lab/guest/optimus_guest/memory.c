@@ -48,7 +48,7 @@ static u32 find_window(const u8 __iomem *range, const u8 *padded)
 static int scan_range(u8 __iomem *range, const u8 *padded)
 {
 	const u32 window = find_window(range, padded);
-	const u32 end = window + round_up(size, PAGE) + PAGE;
+	const u32 end = window + round_up(size, PAGE) + 2 * PAGE;
 	u32 at, i;
 
 	for (at = RANGE_START; at < RANGE_END; at += PAGE) {
@@ -101,7 +101,7 @@ static void write_at(u8 __iomem *to, u32 value)
 static int write_range(u8 __iomem *range, const u8 *padded)
 {
 	const u32 window = find_window(range, padded);
-	const u32 end = window + round_up(size, PAGE) + PAGE;
+	const u32 end = window + round_up(size, PAGE) + 2 * PAGE;
 	u32 at, written = 0, changed = 0;
 
 	if (window == RANGE_END)

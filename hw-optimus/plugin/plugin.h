@@ -1,5 +1,5 @@
 /*
- * The plugin's parts: the device, and what finds out about its QEMU and card
+ * The plugin's parts: what checks its QEMU, the device, and its subsystem IDs
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -7,10 +7,28 @@
 #ifndef VFIO_OPTIMUS_PLUGIN_H
 #define VFIO_OPTIMUS_PLUGIN_H
 
+#define TYPE_VFIO_OPTIMUS "vfio-optimus"
+#define TYPE_ACPI_DEV_AML_IF "acpi-dev-aml-interface"
+
 typedef void OptimusBuildAml(AcpiDevAmlIf *adev, Aml *scope);
 
 /**
- * optimus_register_types: vfio-optimus.c; makes the device known to QEMU
+ * optimus_check_qemu: check-qemu.c; look whether this QEMU is as the plugin
+ * expects it to be, when all its types are there
+ *
+ * Returns: NULL, or a sentence that says what is not so, which is never freed.
+ */
+const char *optimus_check_qemu(void);
+
+/**
+ * optimus_build_aml_slot: check-qemu.c; where @klass has
+ * AcpiDevAmlIfClass.build_dev_aml, which QEMU calls with the device's own ACPI
+ * node while it builds the tables
+ */
+OptimusBuildAml **optimus_build_aml_slot(ObjectClass *klass);
+
+/**
+ * optimus_register_types: device.c; make the device known to QEMU, unless it is
  */
 void optimus_register_types(void);
 
@@ -25,20 +43,5 @@ void optimus_register_types(void);
  * config space says.
  */
 const char *optimus_set_subsystem_ids(Object *obj);
-
-/**
- * optimus_build_aml_slot: where @klass has AcpiDevAmlIfClass.build_dev_aml,
- * which QEMU calls with the device's own ACPI node while it builds the tables
- */
-OptimusBuildAml **optimus_build_aml_slot(ObjectClass *klass);
-
-/**
- * optimus_e820_reserve: list addresses in the guest's e820 map, as reserved
- *
- * To be called when nothing can fail any more: the map takes nothing back.
- * Before QEMU 10.0, which points into the map when a device is made, it does
- * nothing.
- */
-void optimus_e820_reserve(uint64_t base, uint64_t size);
 
 #endif

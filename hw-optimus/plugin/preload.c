@@ -1,5 +1,5 @@
 /*
- * Load the device into a QEMU
+ * The plugin's other entry, for a QEMU without the option -plugin
  *
  * To be set as LD_PRELOAD, which everything that QEMU starts inherits: this
  * needs no symbol but the C library's, and does nothing in a program that is no
@@ -12,27 +12,23 @@
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-/* The same object in all copies of this library that a process may have. */
-int vfio_optimus_loaded;
+#define MODULE_INIT_LISTS 8
 
-/* The path of a file beside this library */
-static const char *beside(const char *name)
+/* QEMU's, if there is one; see qemu.h for these two */
+__attribute__((weak)) void register_module_init(void (*fn)(void),
+                                                unsigned int type);
+__attribute__((weak)) void *object_class_by_name(const char *type_name);
+__attribute__((weak)) int qemu_init(int argc, char **argv, char **envp);
+
+static void refuse(const char *why, const char *what)
 {
-    static char path[PATH_MAX];
-    const char *slash;
-    Dl_info self;
-
-    if (!dladdr(&vfio_optimus_loaded, &self) ||
-        !(slash = strrchr(self.dli_fname, '/'))) {
-        return name;
-    }
-    snprintf(path, sizeof(path), "%.*s/%s", (int)(slash - self.dli_fname),
-             self.dli_fname, name);
-    return path;
+    fprintf(stderr, "vfio-optimus: not loaded: %s%s\n", why, what);
 }
 
 /* By its file's name, which NixOS makes .qemu-system-x86_64-wrapped */
@@ -48,19 +44,69 @@ static bool is_emulator(void)
     return name && strstr(name, "qemu-system-");
 }
 
-static void refuse(const char *why, const char *what)
+/* Enter the file beside this one, as QEMU and GLib would (entry.c). */
+static void load_plugin(void)
 {
-    fprintf(stderr, "vfio-optimus: not loaded: %s%s\n", why, what);
-}
+    const char *(*check)(void *module);
+    int (*install)(uint64_t id, const void *info, int argc, char **argv);
+    char path[PATH_MAX] = PLUGIN_FILE;
+    const char *slash, *why;
+    Dl_info self;
+    void *plugin;
 
-__attribute__((constructor)) static void load_device(void)
-{
-    const char *symbol, *error;
-
-    if (vfio_optimus_loaded) {
+    if (dladdr((void *)(uintptr_t)load_plugin, &self) &&
+        (slash = strrchr(self.dli_fname, '/'))) {
+        snprintf(path, sizeof(path), "%.*s/%s", (int)(slash - self.dli_fname),
+                 self.dli_fname, PLUGIN_FILE);
+    }
+    plugin = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!plugin) {
+        refuse(dlerror(), "");
         return;
     }
-    if (!dlsym(RTLD_DEFAULT, "qemu_init")) {
+    *(void **)&check = dlsym(plugin, "g_module_check_init");
+    *(void **)&install = dlsym(plugin, "qemu_plugin_install");
+    why = check(NULL);
+    if (why) {
+        refuse(why, "");
+    } else {
+        install(0, NULL, 0, NULL);
+    }
+}
+
+/*
+ * QEMU runs eight lists of initialization functions.  Which of them is QOM's
+ * differs (in 11.1 it is another than before), and a type that is registered
+ * before its parent is there ends QEMU: so be at the end of each list, and act
+ * in the one after which there are types.
+ */
+static void act(void)
+{
+    static bool done;
+
+    if (!done && object_class_by_name("device")) {
+        done = true;
+        load_plugin();
+    }
+}
+
+/*
+ * At the beginning of each list, as the constructors of what is preloaded run
+ * before those of the program; the first time, the end is where it goes.
+ */
+static void append(void)
+{
+    static bool done;
+
+    for (unsigned int list = 0; !done && list < MODULE_INIT_LISTS; list++) {
+        register_module_init(act, list);
+    }
+    done = true;
+}
+
+__attribute__((constructor)) static void preload(void)
+{
+    if (!qemu_init || !register_module_init || !object_class_by_name) {
         if (is_emulator()) {
             refuse("this QEMU exports no symbols (it was built without "
                    "--enable-modules), so that it cannot take plugins; "
@@ -69,16 +115,7 @@ __attribute__((constructor)) static void load_device(void)
         }
         return;
     }
-    if (dlopen(beside(DEVICE_FILE), RTLD_NOW | RTLD_LOCAL)) {
-        vfio_optimus_loaded = 1;
-        return;
-    }
-    error = dlerror();
-    symbol = strstr(error, "undefined symbol: ");
-    if (symbol) {
-        refuse("this QEMU does not export what the device needs: ",
-               symbol + strlen("undefined symbol: "));
-    } else {
-        refuse(error, "");
+    for (unsigned int list = 0; list < MODULE_INIT_LISTS; list++) {
+        register_module_init(append, list);
     }
 }

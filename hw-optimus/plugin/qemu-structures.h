@@ -3,7 +3,7 @@
  *
  * It is the same in QEMU 7.2 to 11.1: tests-qtest/tree/test-qemu-headers
  * compares it with the headers of every QEMU whose source is at hand, and
- * loader.c with the QEMU that it runs in.
+ * check-qemu.c with the QEMU that it runs in.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -60,9 +60,11 @@ typedef enum AmlSerializeFlag {
     AML_SERIALIZED = 1,
 } AmlSerializeFlag;
 
-/* An enumeration in qapi/qapi-types-run-state.h, of which no value is used */
+/* qapi/qapi-types-run-state.h */
 
-typedef int RunState;
+typedef enum RunState {
+    RUN_STATE_INMIGRATE = 1,
+} RunState;
 
 /* memory.h: the beginning of what memory_region_find() returns */
 
@@ -71,18 +73,6 @@ typedef struct MemoryRegionSection {
     MemoryRegion *mr;           /* NULL: nothing is mapped there */
     uint64_t further[13];       /* more than any QEMU has */
 } MemoryRegionSection;
-
-/* trace/event-internal.h */
-
-typedef struct TraceEvent {
-    uint32_t id;
-    uint32_t vcpu_id;           /* padding from 8.2 on */
-    const char *name;
-    bool sstate;
-    uint16_t *dstate;
-} TraceEvent;
-
-#define TRACE_VCPU_EVENT_NONE UINT32_MAX
 
 /* qapi/qapi-types-control.h */
 

@@ -55,6 +55,16 @@ typedef struct X86MachineState X86MachineState;
 #define ARRAY_SIZE(x) (sizeof(x) / sizeof((x)[0]))
 #endif
 
+#ifndef RETRY_ON_EINTR
+#define RETRY_ON_EINTR(call) __extension__ ({ \
+    typeof(call) result_; \
+    do { \
+        result_ = (call); \
+    } while (result_ == -1 && errno == EINTR); \
+    result_; \
+})
+#endif
+
 /* As open(2); "/dev/fdset/N" is a descriptor that QEMU was given */
 int qemu_open(const char *name, int flags, Error **errp);
 int qemu_close(int fd);
@@ -87,22 +97,9 @@ void error_report(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 int error_printf(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 void warn_report(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 
-/* qemu/log.h */
-
-void qemu_log(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
-
-/* trace/control.h: an event is on while *dstate is not 0 */
-
-void trace_event_register_group(TraceEvent **events);
-TraceEvent *trace_event_name(const char *name);
-
 /* qemu/datadir.h: of firmware, if @type is 0; returns a copy, or NULL */
 
 char *qemu_find_file(int type, const char *name);
-
-/* qemu/module.h: initialization functions, in 8 lists */
-
-void register_module_init(void (*fn)(void), unsigned int type);
 
 /* qapi/qapi-commands-control.h, qapi/qapi-types-control.h, qapi/visitor.h */
 
@@ -147,6 +144,7 @@ Object *object_new_with_props(const char *type_name, Object *parent,
 void object_unparent(Object *obj);
 bool object_property_get_bool(Object *obj, const char *name, Error **errp);
 int64_t object_property_get_int(Object *obj, const char *name, Error **errp);
+Object *object_property_get_link(Object *obj, const char *name, Error **errp);
 char *object_property_get_str(Object *obj, const char *name, Error **errp);
 uint64_t object_property_get_uint(Object *obj, const char *name, Error **errp);
 bool object_property_set_str(Object *obj, const char *name, const char *value,
@@ -170,9 +168,10 @@ Object *qdev_get_machine(void);
 /* sysemu/reset.h, sysemu/runstate.h; system/ from 10.0 on */
 
 typedef void QEMUResetHandler(void *opaque);
-/* @state is an enumeration, and not looked at */
+/* @state is not looked at */
 typedef void VMChangeStateHandler(void *opaque, bool running, RunState state);
 
+bool runstate_check(RunState state);
 void qemu_register_reset(QEMUResetHandler *func, void *opaque);
 void qemu_unregister_reset(QEMUResetHandler *func, void *opaque);
 VMChangeStateEntry *qemu_add_vm_change_state_handler(VMChangeStateHandler *cb,
@@ -227,5 +226,15 @@ Aml *aml_or(Aml *arg1, Aml *arg2, Aml *dst);
 Aml *aml_return(Aml *val);
 Aml *aml_store(Aml *val, Aml *target);
 Aml *aml_subtract(Aml *arg1, Aml *arg2, Aml *dst);
+
+/* The version of the QEMU that this is in: 702 is 7.2 */
+static inline int qemu_version(void)
+{
+    VersionInfo *info = qmp_query_version(NULL);
+    int version = info->qemu->major * 100 + info->qemu->minor;
+
+    qapi_free_VersionInfo(info);
+    return version;
+}
 
 #endif

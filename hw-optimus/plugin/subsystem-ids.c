@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <sys/sysmacros.h>
 #include "plugin.h"
-#include "trace.h"
 
 /*
  * The device whose fd QEMU was given.  The parent does not tell which fd that
@@ -80,7 +79,7 @@ static bool read_id(const char *path, unsigned int *id)
     if (fd < 0) {
         return false;
     }
-    got = TEMP_FAILURE_RETRY(read(fd, text, sizeof(text) - 1));
+    got = RETRY_ON_EINTR(read(fd, text, sizeof(text) - 1));
     qemu_close(fd);
     value = strtoul(text, &end, 16);
     *id = value;
@@ -106,8 +105,6 @@ static void set_subsystem_id(Object *obj, const char *property, const char *dir,
                     path, id, property);
         return;
     }
-    optimus_trace(OPTIMUS_EVENT_SUBSYSTEM_ID, "%s: %s=0x%04x", dir, property,
-                  id);
     object_property_set_uint(obj, property, id, NULL);
 }
 

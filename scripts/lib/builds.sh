@@ -33,39 +33,39 @@ root_linker() {
     printf '%s\n' "$own"
 }
 
-# write_wrapper FILE PRELOAD QEMU: hw-optimus/plugin/qemu-optimus.in as FILE,
-# which loads PRELOAD into QEMU, a program in PATH or a path.
-write_wrapper() {
-    local file=$1 text
-    text=$(<"$TOP/hw-optimus/plugin/qemu-optimus.in")
-    text=${text//@PRELOAD@/"$2"}
-    write_program "$file" "${text//@QEMU@/"$3"}"
+# qemu_linker ROOT: the dynamic linker that runs the QEMU unpacked there.  It is a
+# copy, because what it runs takes its place for its own: beside "qemu-bundle",
+# QEMU has its modules from ROOT, and never those of the host's QEMU, which would
+# end it.
+qemu_linker() {
+    local linker bin=$1/usr/bin
+    linker=$(root_linker "$1")
+    [ -e "$bin/qemu-bundle" ] || ln -s ../.. "$bin/qemu-bundle"
+    cmp -s "$linker" "$bin/ld.so" || {
+        cp -L "$linker" "$bin/ld.so.new"
+        mv "$bin/ld.so.new" "$bin/ld.so"
+    }
+    printf '%s\n' "$bin/ld.so"
 }
 
 # emulator NAME: makes and prints build/emulator/NAME, where tests have the QEMU
 # that is unpacked in build/root/NAME: qemu-system-x86_64, a script that runs it
-# with its own libraries and firmware; qemu-optimus and qemu-test-optimus for
-# that QEMU; and the files of the plugin, as links.
+# with its own libraries and firmware; and the files of the plugin, as links.
 emulator() (
     set -e
     root=$BUILD/root/$1 dir=$BUILD/emulator/$1
     tied "$TOP/scripts/build-plugin" >&2
     step "plugins for tests" meson compile -C "$PLUGIN/meson" \
-        test-{hotplug,nohotplug}{,-preload} >&2
+        test-{hotplug,nohotplug} >&2
     mkdir -p "$dir"
     write_program "$dir/qemu-system-x86_64" "#!/bin/sh
 program='$root/usr/bin/qemu-system-x86_64'
 libraries='$(root_libraries "$root")'
-export QEMU_MODULE_DIR='$root/usr/$LIBDIR/qemu'
-exec '$(root_linker "$root")' --library-path \"\$libraries\" \"\$program\" \\
+exec '$(qemu_linker "$root")' --library-path \"\$libraries\" \"\$program\" \\
     -L '$root/usr/share/seabios' -L '$root/usr/share/qemu' \"\$@\""
     ln -sf "$PLUGIN"/*.so "$PLUGIN"/meson/hw-optimus/plugin/test-*hotplug*.so \
         "$dir"
     [ ! -e "$PLUGIN/battery.aml" ] || ln -sf "$PLUGIN/battery.aml" "$dir"
-    write_wrapper "$dir/qemu-optimus" "$dir/vfio-optimus-preload.so" \
-        "$dir/qemu-system-x86_64"
-    write_wrapper "$dir/qemu-test-optimus" "$dir/test-optimus-preload.so" \
-        "$dir/qemu-system-x86_64"
     printf '%s\n' "$dir"
 )
 

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """Everything that the benchmark's guests need, and what each way costs.
 
-usage: prepare.py [--quick] [--nvidia] OUT QEMU VBIOS ACPICA_ROOT KERNEL INITRD
+usage: prepare.py [--quick] [--nvidia] OUT EMULATOR VBIOS ACPICA_ROOT KERNEL INITRD
 
-QEMU has the device with bochs-display as its parent, VBIOS is optimus-vbios.  OUT gets two folders with
+EMULATOR is a directory in build/emulator, VBIOS is optimus-vbios.  OUT gets two folders with
 files for guests, ways and sizes: ROMs, SSDTs and the plan, which is what the
 guest's init tells the module, line by line; with each the arguments for QEMU,
 in ways.args and sizes.args; and costs.json: bytes of AML, and what becomes of
@@ -19,6 +19,7 @@ With --nvidia also nvidia.args and nvidia.cards, for a guest with NVIDIA's own d
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -26,7 +27,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "../lib"))
 
 import vbios  # noqa: E402
-from machine import Machine, WINDOW_END, WINDOW_START  # noqa: E402
+from machine import Machine, WINDOW_END, WINDOW_START, with_plugin  # noqa: E402
 
 PAGE = 0x1000
 KIB = 1 << 10
@@ -34,8 +35,6 @@ PLAIN = ["-device", "bochs-display,addr=0x10"]      # S80, without a _ROM
 FW_CFG_INITRD_ADDR = 0x0a
 ACPITABLE_MAX = 0xffff
 LOOPS = ["fwcfg-mid", "fwcfg-field"]
-VARIANTS = ["always-mid", "pages-last", "join-pages", "page-fields", "dword",
-            "map-first", "rest-field"]
 SLOW = [*LOOPS, "segments", "field"]
 ROUNDS = 5
 
@@ -56,16 +55,11 @@ def device(slot, rom, kind="vfio-optimus"):
 
 
 def methods(dsdt):
-    """The AML of every device: from its region to the end of _ROM."""
+    """The AML of _ROM of every device; each has 64 to 4095 bytes."""
     found = []
-    at = dsdt.find(b"\x5b\x80VROM")
-    while at >= 0:
-        head = dsdt.index(b"_ROM", at) - 2
-        if dsdt[head - 1] != 0x14 or dsdt[head] >> 6 != 1:
-            raise ValueError("_ROM is no method of 64 to 4095 bytes")
-        end = head + (dsdt[head] & 0xf | dsdt[head + 1] << 4)
-        found.append(dsdt[at:end])
-        at = dsdt.find(b"\x5b\x80VROM", end)
+    for match in re.finditer(rb"\x14([\x40-\x4f])(.)_ROM", dsdt, re.S):
+        size = ord(match[1]) & 0xf | ord(match[2]) << 4
+        found.append(dsdt[match.start():match.start() + 1 + size])
     return found
 
 
@@ -140,17 +134,7 @@ def make_tables(options, folder, base, size, loop_size, method):
         compile_asl(acpica, f"{way}.asl", path(way), ROM_BASE=f"{base:#x}",
                     ROM_SIZE=f"{part:#x}", ROM_BITS=f"{part * 8:#x}",
                     FWCFG_NAME=f'"opt/rom-{part}"')
-    limit = -(-size // PAGE) * PAGE + PAGE
-    fields = [f"P{number:03X}" for number in range(limit // PAGE)]
-    for number, variant in enumerate(VARIANTS, 1):
-        compile_asl(acpica, "variants.asl", path(variant), VARIANT=number,
-                    ROM_BASE=f"{base:#x}", ROM_SIZE=f"{size:#x}",
-                    ROM_LIMIT=f"{limit:#x}", LIMIT_BITS=f"{limit * 8:#x}",
-                    REST_BITS=f"{(limit - 2 * PAGE) * 8:#x}",
-                    PAGE_MASK="0xFFF" if variant == "page-fields" else "7",
-                    PAGE_FIELDS=", ".join(f"{name}, 0x8000" for name in fields),
-                    PAGE_NAMES=", ".join(fields))
-    return ["optimus", "buffer", "ssdt", "segments", "field", *LOOPS, *VARIANTS]
+    return ["optimus", "buffer", "ssdt", "segments", "field", *LOOPS]
 
 
 class Costs:
@@ -270,7 +254,7 @@ def prepare_sizes(options, costs):
     the method that QEMU makes for that size."""
     folder = os.path.join(options.out, "sizes")
     os.mkdir(folder)
-    largest = WINDOW_END - WINDOW_START - PAGE
+    largest = WINDOW_END - WINDOW_START - 2 * PAGE
     rom = make_rom(folder, largest)
     sizes = [64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB, largest]
     for size in sizes:
@@ -344,9 +328,10 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--nvidia", action="store_true")
-    for name in ["out", "qemu", "vbios", "acpica", "kernel", "initrd"]:
+    for name in ["out", "emulator", "vbios", "acpica", "kernel", "initrd"]:
         parser.add_argument(name)
     options = parser.parse_args()
+    options.qemu = with_plugin(options.emulator, "test-optimus")
     costs = Costs(options.qemu, options.kernel, options.initrd)
     prepare_ways(options, costs)
     prepare_sizes(options, costs)

@@ -18,8 +18,8 @@ import statistics
 import sys
 from collections import defaultdict
 
-from presentation import (DRIVERS, KIB, LOOPS, VARIANTS, WAYS, print_table,
-                          readme, svg)
+from presentation import (DRIVERS, KIB, LOOPS, WAYS, print_table, readme,
+                          svg)
 
 SAMPLE = re.compile(r"bench=(\S+) driver=(\S+) size=(\d+) read=(\S+) ns=(\d+) "
                     r"calls=(\d+) equal=([01])")
@@ -107,7 +107,7 @@ def ways_results(reads, costs, quick):
     sizes = sorted({key[2] for key in reads.times if key[0] == "optimus"})
     results = []
     for size in sizes:
-        for name in [*WAYS, "in-place", *VARIANTS]:
+        for name in [*WAYS, "in-place"]:
             measured = 8 * KIB if quick and name in LOOPS else size
             for driver in DRIVERS:
                 for read in ["first", "again"]:
@@ -140,7 +140,7 @@ def ways_results(reads, costs, quick):
     # What any table takes does not count, and what the kernel keeps for the next
     # ones is taken the first time only
     empty = min(reads.heap["nothing", sizes[0]])
-    for name in [*WAYS, *VARIANTS]:
+    for name in WAYS:
         for size in sizes:
             measured = 8 * KIB if quick and name in LOOPS else size
             costs[f"{name}-{size}"].update(
@@ -181,7 +181,7 @@ def nvidia_results(out):
 def memory(out):
     """With and without the device."""
     found = {}
-    for kind in ["bochs-display", "vfio-optimus"]:
+    for kind in ["plain", "vfio-optimus"]:
         with open(os.path.join(out, f"boot-{kind}.log"), errors="replace") as log:
             text = log.read()
         found[kind] = {"ram": sum(
@@ -195,7 +195,7 @@ def memory(out):
             if not match:
                 fail(f"the guest with {kind} did not tell its memory")
             found[kind][name] = int(match[1], base)
-    without, with_it = found["bochs-display"], found["vfio-optimus"]
+    without, with_it = found["plain"], found["vfio-optimus"]
     return {**found, "difference": {name: with_it[name] - without[name]
                                     for name in without}}
 
@@ -249,14 +249,16 @@ def collect(out, top):
         "devices": {"read_ms": places,
                     "aml": [costs[f"devices-{n}"]["aml"] for n in [1, 2, 4, 8]],
                     "start_ms": {"points": starts, **fit(starts)}},
-        "loader_ms": (min(times["version-vfio-optimus"]) -
-                      min(times["version-plain"])) / 1e6,
+        "load_ms": (min(times["nothing-plugin"]) -
+                    min(times["nothing-plain"])) / 1e6,
         "start": {**ratio(times["lab-vfio-optimus"], times["lab-vfio-pci"]),
                   "vfio-pci": summary(times["lab-vfio-pci"]),
                   "vfio-optimus": summary(times["lab-vfio-optimus"])},
-        "boot": {**ratio(times["boot-vfio-optimus"], times["boot-bochs-display"]),
-                 "bochs-display": summary(times["boot-bochs-display"]),
+        "boot": {**ratio(times["boot-vfio-optimus"], times["boot-plain"]),
+                 "plain": summary(times["boot-plain"]),
                  "vfio-optimus": summary(times["boot-vfio-optimus"])},
+        "unused": {**ratio(times["boot-unused"], times["boot-plain"]),
+                   "unused": summary(times["boot-unused"])},
         "effort_s": {
             "plugin, again": times["plugin-warm"][0] / 1e9,
             "plugin, from a clone": times["plugin-cold"][0] / 1e9

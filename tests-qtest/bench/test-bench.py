@@ -42,10 +42,6 @@ class Bench(unittest.TestCase):
                   for driver in ["nvidia", "nouveau"] for read in ["first", "again"]}
         self.assertEqual(wanted - measured, set())
 
-    def test_three_variants(self):
-        self.assertGreaterEqual(len({entry["way"] for entry in RESULTS["reads"]} -
-                                    WAYS - {"in-place"}), 3)
-
     def test_five_samples(self):
         """But for what takes seconds."""
         for entry in RESULTS["reads"]:
@@ -57,12 +53,11 @@ class Bench(unittest.TestCase):
                  for entry in RESULTS["reads"] if entry["measured"] == SIZE}
         for way in ["optimus", "in-place", "ssdt"]:
             self.assertEqual(calls[way, "nvidia"], SIZE // 4096)
-            self.assertEqual(calls[way, "nouveau"], 2)
-        # two in vain, then page by page
-        self.assertEqual(calls["segments", "nouveau"], 2 + SIZE // 4096)
+            # two, the second one in vain, then page by page
+            self.assertEqual(calls[way, "nouveau"], 2 + SIZE // 4096)
 
     def test_aml(self):
-        self.assertLessEqual(RESULTS["costs"][f"optimus-{SIZE}"]["aml"], 400)
+        self.assertLessEqual(RESULTS["costs"][f"optimus-{SIZE}"]["aml"], 200)
         one, two, four, eight = RESULTS["devices"]["aml"]
         self.assertEqual([two, four, eight], [2 * one, 4 * one, 8 * one])
 

@@ -9,7 +9,7 @@ import program_tree
 import vbios
 from doctor_case import (BDF, GUEST_PROGRAMS, PLUGIN, TOP, Device, DoctorTest,
                   add_debian_program, method, pci)
-from machine import Machine
+from machine import Machine, with_plugin
 from tap import need, tap_main
 
 
@@ -32,7 +32,7 @@ class GuestTest(DoctorTest):
         with open(rom, "wb") as file:
             file.write(vbios.make())
         # the firmware's table of a guest with the device behind a root port
-        with Machine(f"{PLUGIN}/qemu-test-optimus", "-M", "q35", "-device",
+        with Machine(with_plugin(PLUGIN, "test-optimus"), "-M", "q35", "-device",
                      "pcie-root-port,id=rp,addr=3", "-device",
                      f"vfio-optimus,bus=rp,romfile={rom}", "-device",
                      "bochs-display,addr=4") as machine:

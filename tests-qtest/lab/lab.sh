@@ -20,8 +20,8 @@ LAB_ROOT=$BUILD/root/$LAB_KERNEL
 LAB_OUT=$LAB/$LAB_KERNEL
 LAB_MODULES=("$LAB_ROOT/lib/modules")
 LAB_RETRIES=0
-# for L0: more arguments, and LD_PRELOAD
-LAB_L0_ARGS=() LAB_L0_PRELOAD=''
+# for L0: more arguments
+LAB_L0_ARGS=()
 
 # lab_unpack: the packages that the lab is made of, which others look into too.
 lab_unpack() {
@@ -310,8 +310,8 @@ lab_l1() {
 # it again; after one that is set for one tick at a time, L1 would sleep for ever.
 lab_l0() {
     local run=$1 root=$BUILD/root/qemu-10.0
-    in_root "$root" timeout --foreground -k 5 "${LAB_TIMEOUT:-240}" \
-        env ${LAB_L0_PRELOAD:+LD_PRELOAD="$LAB_L0_PRELOAD"} \
+    timeout --foreground -k 5 "${LAB_TIMEOUT:-240}" "$(qemu_linker "$root")" \
+        --library-path "$(root_libraries "$root")" \
         "$root/usr/bin/qemu-system-x86_64" -L "$root/usr/share/seabios" \
         -L "$root/usr/share/qemu" -nodefaults -display none -no-reboot \
         -M q35 -device intel-iommu,intremap=on,caching-mode=on \
@@ -330,8 +330,8 @@ lab_l0() {
 # qemu.log, and command starts it again; returns QEMU's status, or 1 if the
 # guest did not come to its end.
 # Variables: LAB_MACHINE (q35), LAB_ACCEL (tcg), LAB_FIRMWARE (seabios, ovmf, a
-# file of SeaBIOS *.bin or of OVMF), LAB_PRELOAD (for LD_PRELOAD), LAB_TIMEOUT,
-# LAB_IMAGE (vmlinux for SeaBIOS, vmlinuz, or disk, which is among the ARGs).
+# file of SeaBIOS *.bin or of OVMF), LAB_TIMEOUT, LAB_IMAGE (vmlinux for SeaBIOS,
+# vmlinuz, or disk, which is among the ARGs).
 lab_guest() {
     local run=$LAB/run/$1 append="console=ttyS0 panic=-1 quiet $3" status=0
     local files=() firmware=() kernel=$LAB_OUT/vmlinux image file command
@@ -360,9 +360,7 @@ lab_guest() {
     [ "${LAB_IMAGE:-${image:-}}" != vmlinuz ] ||
         kernel=$(echo "$LAB_ROOT"/boot/vmlinuz-*)
     command=(timeout --foreground -k 5 "${LAB_TIMEOUT:-90}"
-        env ${LAB_PRELOAD:+LD_PRELOAD="$LAB_PRELOAD"}
-        QEMU_MODULE_DIR="$LAB_QEMU_ROOT/usr/$LIBDIR/qemu"
-        "$(root_linker "$LAB_QEMU_ROOT")"
+        "$(qemu_linker "$LAB_QEMU_ROOT")"
         --library-path "$(root_libraries "$LAB_QEMU_ROOT")"
         "$LAB_QEMU" -L "$LAB_QEMU_ROOT/usr/share/seabios"
         -L "$LAB_QEMU_ROOT/usr/share/qemu" -nodefaults -display none

@@ -17,8 +17,6 @@ WINDOW_START = 0xfef20000
 WINDOW_END = 0xfeff8000
 TIME_LIMIT = 60
 
-LINKER = "/lib64/ld-linux-x86-64.so.2"
-
 FW_CFG_DIRECTORY = 0x19
 FW_CFG_READ_SELECT = 0x0a
 SCRATCH = 0x100000              # guest memory for fw_cfg's DMA
@@ -29,14 +27,19 @@ Unpacked = collections.namedtuple("Unpacked", "script linker libraries program")
 
 def unpacked(emulator):
     """What runs the QEMU of the directory EMULATOR: the script there, and of it
-    the dynamic linker (LINKER, or one with a C library of its own), the folders
-    of the libraries, and the program."""
+    the dynamic linker, the folders of the libraries, and the program."""
     with open(os.path.join(emulator, "qemu-system-x86_64")) as file:
         script = file.read()
     return Unpacked(script, *(re.search(pattern, script, re.M).group(1)
                               for pattern in ("^exec '(.*)' --library-path",
                                               "^libraries='(.*)'$",
                                               "^program='(.*)'$")))
+
+
+def with_plugin(emulator, name="vfio-optimus"):
+    """The QEMU of the directory EMULATOR, with a plugin there, as a command."""
+    return [os.path.join(emulator, "qemu-system-x86_64"),
+            "-plugin", os.path.join(emulator, name + ".so")]
 
 
 def run(program, *args, privileged=True):
@@ -54,6 +57,12 @@ def run(program, *args, privileged=True):
     done = subprocess.run(command, input=quit_at_once, text=True,
                           capture_output=True, timeout=TIME_LIMIT)
     return done.returncode, done.stderr
+
+
+def has_own_c_library(emulator):
+    program = unpacked(emulator).program
+    return os.path.exists(os.path.join(os.path.dirname(program),
+                                       "../lib64/ld-linux-x86-64.so.2"))
 
 
 class Machine:

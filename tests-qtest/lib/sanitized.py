@@ -27,6 +27,8 @@ def run_directly(emulator, folder):
     copy = shutil.copy(qemu.program, folder)
     subprocess.run(["patchelf", "--set-interpreter", qemu.linker, "--force-rpath",
                     "--set-rpath", qemu.libraries, copy], check=True)
+    os.symlink(os.path.join(os.path.dirname(qemu.program), "qemu-bundle"),
+               os.path.join(folder, "qemu-bundle"))
     script, count = re.subn("^exec .* \"\\$program\"", f"exec '{copy}'", qemu.script,
                             flags=re.M)
     if count != 1:
@@ -42,36 +44,30 @@ def write_program(path, text):
 
 
 class Sanitized:
-    """The wrapper for a QEMU with the plugin DEVICE (vfio-optimus, test-optimus
-    or test-nohotplug) of the directory PLUGIN: self.program; and what it
-    reports."""
+    """The QEMU of the directory EMULATOR with the plugin DEVICE (vfio-optimus,
+    test-optimus or test-nohotplug), of the directory MODULES or of those that
+    were built: self.program; and what it reports."""
 
-    def __init__(self, plugin, device, modules=None):
+    def __init__(self, emulator, device, modules=None):
         # the files of the plugin are links to those beside this
         self.build = os.path.join(os.path.dirname(os.path.realpath(
-            os.path.join(plugin, "vfio-optimus.so"))), "meson")
+            os.path.join(emulator, "vfio-optimus.so"))), "meson")
         self.modules = modules or os.path.join(self.build, "hw-optimus/plugin")
-        self.device = device
+        self.name = f"sanitized-{device}"
         self.folder = tempfile.TemporaryDirectory()
         os.chmod(self.folder.name, 0o777)
         library = subprocess.run(["cc", "-print-file-name=libasan.so"],
                                  check=True, capture_output=True, text=True)
-        loader = f"sanitized-{device}-preload.so"
-        preload = [library.stdout.strip(), os.path.join(self.modules, loader)]
         options = f"{OPTIONS}:log_path={self.folder.name}/log"
-        with open(os.path.join(plugin, "qemu-optimus")) as wrapper:
-            text = wrapper.read()
-        text, count = re.subn(
-            "LD_PRELOAD='[^']*/vfio-optimus-preload.so'",
-            "\n".join(("export VFIO_OPTIMUS_QEMU='"
-                       + run_directly(plugin, self.folder.name) + "'",
-                       f"export ASAN_OPTIONS='{options}':$ASAN_OPTIONS",
-                       f"export UBSAN_OPTIONS='{options}'",
-                       "export G_SLICE=always-malloc",
-                       "LD_PRELOAD=" + ":".join(preload))), text)
-        if count != 1:
-            raise RuntimeError("qemu-optimus has changed: no LD_PRELOAD")
-        self.program = write_program(os.path.join(self.folder.name, "qemu"), text)
+        self.program = write_program(
+            os.path.join(self.folder.name, "qemu"), f"""#!/bin/sh
+export ASAN_OPTIONS='{options}':$ASAN_OPTIONS
+export UBSAN_OPTIONS='{options}'
+export G_SLICE=always-malloc
+export LD_PRELOAD='{library.stdout.strip()}'
+exec '{run_directly(emulator, self.folder.name)}' \\
+    -plugin '{self.modules}/{self.name}.so' "$@"
+""")
 
     def findings(self):
         """What the sanitizers found in our code since the last call, when no
@@ -90,5 +86,5 @@ class Sanitized:
                 continue
             found += [block for block in text.split("\n\n")
                       if "leak of" in block and LATE not in block
-                      and f"sanitized-{self.device}" in block]
+                      and self.name in block]
         return found

@@ -70,7 +70,7 @@ def plugin(qemu):
 def fingerprint(cell):
     """Changes with what is tested and with the line of the cell."""
     tested = SSDT_TOOL if "ssdt" in cell.row.options else os.path.join(
-        plugin(COLUMNS[cell.column].qemu), "test-optimus-preload.so")
+        plugin(COLUMNS[cell.column].qemu), "test-optimus.so")
     with open(tested, "rb") as file:
         row = cell.row._replace(columns=None, note=None)
         return sha256(file.read() + repr(row).encode())

@@ -11,7 +11,7 @@
 
 #include "qemu.h"
 #include <malloc.h>
-#include "module-init.h"
+#include "plugin.h"
 #include "fake-gpu-qemu.h"
 
 #define TYPE_FAKE_GPU "fake-gpu"
@@ -248,7 +248,13 @@ static void fake_gpu_class_init(ObjectClass *klass, const void *data)
         "file that the card has in a flash of its own (default: none)");
 }
 
-static void register_types(void)
+/* Other QEMUs are none of its business. */
+const char *optimus_check_qemu(void)
+{
+    return NULL;
+}
+
+void optimus_register_types(void)
 {
     static const InterfaceInfo interfaces[] = {
         { "pci-express-device" },
@@ -265,9 +271,4 @@ static void register_types(void)
     };
 
     type_register_static(&type);
-}
-
-__attribute__((constructor)) static void load(void)
-{
-    call_with_types(register_types);
 }

@@ -21,11 +21,10 @@ NVIDIA_PACKAGES='340 sid nvidia-legacy-340xx-kernel-dkms 4
 535 bookworm nvidia-kernel-dkms 45
 550 trixie nvidia-kernel-dkms 42'
 NVIDIA_RELEASES='340 390 470 535 550'
-# For LD_PRELOAD of a QEMU in which vfio-optimus is to be a fake-gpu.  The last
-# one is initialized first.
-NVIDIA_FAKE_GPU=$PLUGIN/meson/tests-qtest/nvidia/fake-gpu.so
-NVIDIA_PRELOAD=$PLUGIN/meson/hw-optimus/plugin/nvidia-optimus-preload.so
-NVIDIA_PRELOAD+=:$NVIDIA_FAKE_GPU
+# For a QEMU with a fake-gpu, and for one in which vfio-optimus is one, too
+NVIDIA_FAKE_GPU=(-plugin "$PLUGIN/meson/tests-qtest/nvidia/fake-gpu.so")
+NVIDIA_OPTIMUS=("${NVIDIA_FAKE_GPU[@]}"
+    -plugin "$PLUGIN/meson/hw-optimus/plugin/nvidia-optimus.so")
 
 # nvidia_agree RELEASE...: say what will be downloaded, unless it is there, and
 # ask, unless VFIO_OPTIMUS_NONFREE=yes has answered already; exit if it is not
@@ -107,8 +106,7 @@ nvidia_module() {
 # nvidia_fake_gpu: build the fake GPU, and the device with it as its parent.
 nvidia_fake_gpu() {
     tied "$TOP/scripts/build-plugin"
-    step "fake GPU" meson compile -C "$PLUGIN/meson" fake-gpu \
-        nvidia-optimus nvidia-optimus-preload
+    step "fake GPU" meson compile -C "$PLUGIN/meson" fake-gpu nvidia-optimus
 }
 
 # nvidia_roms DIR [DEVICE]: VBIOS files that NVIDIA's driver takes for the device,
@@ -133,9 +131,10 @@ nvidia_roms() {
 # guest of the QEMU in DIR.  CARDS is BDF=FILE,... as in guest/nvidia, with files
 # in the folder ROMS; ARGs are for QEMU.
 nvidia_guest() {
-    LAB_PRELOAD=$NVIDIA_PRELOAD LAB_TIMEOUT=${LAB_TIMEOUT:-240} lab_guest \
+    LAB_TIMEOUT=${LAB_TIMEOUT:-240} lab_guest \
         "$1" "$2" "optimus=script iomem=relaxed cards=$3" "$4:." \
-        "$NVIDIA_FILES:nvidia" "$LAB_SOURCE/nvidia:script" -- -m 1024 "${@:5}"
+        "$NVIDIA_FILES:nvidia" "$LAB_SOURCE/nvidia:script" -- \
+        "${NVIDIA_OPTIMUS[@]}" -m 1024 "${@:5}"
 }
 
 # nvidia_lab NAME DIR ROM: the lab with a fake GPU in L0, which the QEMU in
@@ -158,14 +157,13 @@ nvidia_lab() {
 	    cp /guest /script
 	    L2_FILES="$(find /nvidia) /vbios.rom /script"
 	    guest without vfio-pci,host=00:09.0
-	    export LD_PRELOAD=/vfio-optimus-preload.so
+	    L2_PLUGIN=/vfio-optimus.so
 	    guest with vfio-optimus,host=00:0a.0,romfile=/vbios.rom
 	    exit
 	}
 	END
-    LAB_L0_PRELOAD=$NVIDIA_FAKE_GPU
-    LAB_L0_ARGS=(-device "fake-gpu,addr=9" -device "fake-gpu,addr=a")
+    LAB_L0_ARGS=("${NVIDIA_FAKE_GPU[@]}" -device "fake-gpu,addr=9" -device "fake-gpu,addr=a")
     LAB_TIMEOUT=${LAB_TIMEOUT:-480} \
         lab_l1 "$1" "$2" "$script" "$3:vbios.rom" "$NVIDIA_FILES:nvidia" \
-        "$LAB_SOURCE/nvidia:guest" "$PLUGIN"/vfio-optimus{,-preload}.so
+        "$LAB_SOURCE/nvidia:guest" "$PLUGIN/vfio-optimus.so"
 }

@@ -8,7 +8,8 @@ import tempfile
 import unittest
 
 import vbios
-from machine import figures, run
+from machine import run
+from tap import figures
 from sanitized import Sanitized
 
 PLUGIN = os.path.abspath(sys.argv[1])

@@ -7,7 +7,7 @@
  */
 
 #include "qemu.h"
-#include "module-init.h"
+#include "plugin.h"
 
 static char *address;
 static bool late;
@@ -58,7 +58,13 @@ static void squatter_class_init(ObjectClass *klass, const void *data)
     object_class_property_add_str(klass, "address", get_address, set_address);
 }
 
-static void register_types(void)
+/* Other QEMUs are none of its business. */
+const char *optimus_check_qemu(void)
+{
+    return NULL;
+}
+
+void optimus_register_types(void)
 {
     static const TypeInfo type = {
         .name = "squatter",
@@ -67,9 +73,4 @@ static void register_types(void)
     };
 
     type_register_static(&type);
-}
-
-__attribute__((constructor)) static void load(void)
-{
-    call_with_types(register_types);
 }

@@ -10,7 +10,6 @@ The device behind it is QEMU's bochs-display, wherever no VFIO device is needed.
 import itertools
 import os
 import re
-import shutil
 import struct
 import subprocess
 import sys
@@ -18,18 +17,17 @@ import tempfile
 import unittest
 
 import vbios
-from machine import (Acpica, LINKER, Machine, WINDOW_END, WINDOW_START, run,
-                     tap_main, unpacked)
+from machine import Acpica, Machine, run, WINDOW_END, WINDOW_START, with_plugin
+from tap import tap_main
 
 PLUGIN, ACPICA = sys.argv[1:]
-VFIO = os.path.join(PLUGIN, "qemu-optimus")
-TEST = os.path.join(PLUGIN, "qemu-test-optimus")
-NO_HOTPLUG = [      # with a device behind it that cannot be hotplugged, either
-    "env", "LD_PRELOAD=" + os.path.join(PLUGIN, "test-nohotplug-preload.so"),
-    os.path.join(PLUGIN, "qemu-system-x86_64")]
+VFIO = with_plugin(PLUGIN)
+TEST = with_plugin(PLUGIN, "test-optimus")
+# with a parent that cannot be hotplugged, either
+NO_HOTPLUG = with_plugin(PLUGIN, "test-nohotplug")
 VERSION = tuple(int(n) for n in re.match(
     r"QEMU emulator version (\d+)\.(\d+)",
-    subprocess.run([TEST, "--version"], capture_output=True,
+    subprocess.run([TEST[0], "--version"], capture_output=True,
                    text=True, check=True).stdout).groups())
 BOCHS = {"vendor": 0x1234, "device": 0x1111}
 PAGE = 0x1000
@@ -109,15 +107,6 @@ class Machines(Files):
         self.assertEqual(types["rom-address"], "uint32")
         self.assertEqual(types["subsystem-ids"], "string")
         self.assertIn("host", types)
-
-    def test_trace(self):
-        status, stderr = run(TEST, "-trace", "vfio_optimus_*", "-device",
-                             f"vfio-optimus,romfile={self.rom()}")
-        self.assertEqual(status, 0)
-        self.assertIn("vfio_optimus_romfile", stderr)
-        self.assertIn(f"vfio_optimus_window ROM window at {WINDOW_START:#x}, "
-                      "103936 bytes of ROM\n", stderr)
-        self.assertIn("vfio_optimus_build_aml _ROM of 0000:00:", stderr)
 
 
 class Window(Files):
@@ -307,139 +296,6 @@ class Topology(Files):
             without = len(machine.dsdt())
         with_rom = len(self.dsdt("q35", "OPTIMUS,addr=1"))
         self.assertLessEqual(with_rom - without, 200)
-
-
-class Plugin(unittest.TestCase):
-    """The plugin loads into this QEMU, and harms nothing else."""
-
-    preload = os.path.join(PLUGIN, "vfio-optimus-preload.so")
-
-    @classmethod
-    def setUpClass(cls):
-        _, cls.linker, cls.libraries, cls.program = unpacked(PLUGIN)
-
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        os.chmod(folder.name, 0o755)
-        self.folder = folder.name
-
-    def run_with(self, *command, **environment):
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=60,
-            env={**os.environ, "LD_PRELOAD": self.preload, **environment})
-
-    def harmless(self, command, status, stdout, stderr="", **environment):
-        done = self.run_with(*command, **environment)
-        self.assertEqual((done.returncode, done.stdout, done.stderr),
-                         (status, stdout, stderr))
-
-    def emulator(self, program, *args, **environment):
-        return self.run_with(self.linker, "--library-path", self.libraries,
-                             program, *args, **environment)
-
-    def loaded(self, program):
-        done = self.emulator(program, "-device", "help")
-        self.assertEqual((done.returncode, done.stderr), (0, ""))
-        self.assertIn('name "vfio-optimus", bus PCI', done.stdout)
-
-    def copy_of_qemu(self, change=lambda image: image):
-        copy = os.path.join(self.folder, "qemu-system-x86_64")
-        with open(self.program, "rb") as original, open(copy, "wb") as out:
-            out.write(change(original.read()))
-        os.chmod(copy, 0o755)
-        return copy
-
-    def test_listed(self):
-        done = subprocess.run([VFIO, "-device", "help"], capture_output=True,
-                              text=True, timeout=60)
-        self.assertIn('name "vfio-optimus", bus PCI', done.stdout)
-        self.assertEqual(done.stderr, "")
-
-    def test_shell(self):
-        self.harmless(["bash", "-c", "echo fine; (exit 3)"], 3, "fine\n")
-        # and what a shell starts, one after the other
-        self.harmless(["sh", "-c", "ls -d / | cat; env true"], 0, "/\n")
-
-    def test_other_programs_of_qemu(self):
-        """They have no device models."""
-        tools = os.path.join(ACPICA, "usr/bin")
-        libraries = ":".join(f"{ACPICA}/{name}/x86_64-linux-gnu"
-                             for name in ("usr/lib", "lib"))
-        for linker, path, folder, names in (
-                (LINKER, libraries, tools, ("qemu-img", "qemu-io", "qemu-nbd")),
-                (self.linker, self.libraries, os.path.dirname(self.program),
-                 ("qemu-pr-helper",))):
-            for name in names:
-                command = [linker, "--library-path", path,
-                           os.path.join(folder, name), "--version"]
-                plain = subprocess.run(command, capture_output=True, text=True,
-                                       timeout=60)
-                self.assertEqual(plain.returncode, 0, plain.stderr)
-                self.harmless(command, 0, plain.stdout, plain.stderr)
-
-    def test_static_program(self):
-        source = os.path.join(self.folder, "a.c")
-        program = os.path.join(self.folder, "a")
-        with open(source, "w") as out:
-            out.write("int main(void) { return 7; }")
-        subprocess.run(["cc", "-static", "-o", program, source], check=True)
-        self.harmless([program], 7, "")
-
-    def test_setuid_program(self):
-        """The dynamic linker drops what does not come from the system."""
-        program = os.path.join(self.folder, "id")
-        shutil.copy("/usr/bin/id", program)
-        os.chmod(program, 0o4755)
-        user = [] if os.getuid() else ["setpriv", "--reuid=65534",
-                                       "--clear-groups"]
-        self.harmless([*user, program, "-u"], 0, f"{os.getuid()}\n")
-
-    def test_other_build(self):
-        """An upgrade changes nothing: another build is as good."""
-        build_id = re.search(r"Build ID: (\w+)", subprocess.run(
-            ["readelf", "-n", self.program], capture_output=True, text=True,
-            check=True).stdout).group(1)
-        build_id = bytes.fromhex(build_id)
-        copy = self.copy_of_qemu(
-            lambda image: image.replace(build_id, build_id[::-1]))
-        self.loaded(copy)
-
-    def test_stripped(self):
-        """Of all that strip takes, the plugin needs nothing."""
-        copy = self.copy_of_qemu()
-        subprocess.run(["strip", "--strip-all", copy], check=True)
-        self.loaded(copy)
-
-    def test_other_emulator(self):
-        """Of the same package, for another target."""
-        folder = os.path.dirname(self.program)
-        # behind a script in 7.2
-        others = [path for path in (folder + "/../libexec/qemu-system-i386",
-                                    folder + "/qemu-system-i386")
-                  if os.path.exists(path)]
-        self.loaded(others[0])
-
-    def test_no_device_file(self):
-        copy = shutil.copy(self.preload, self.folder)
-        done = self.emulator(self.program, "-device", "help", LD_PRELOAD=copy)
-        self.assertEqual(done.returncode, 0)
-        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
-        self.assertIn("vfio-optimus: not loaded: ", done.stderr)
-        self.assertIn("vfio-optimus.so: cannot open shared object file",
-                      done.stderr)
-
-    def test_loaded_twice(self):
-        """The same file twice, two copies, and the one for tests beside it."""
-        copy = shutil.copy(self.preload, self.folder)
-        shutil.copy(os.path.join(PLUGIN, "vfio-optimus.so"), self.folder)
-        for second in (self.preload, copy,
-                       os.path.join(PLUGIN, "test-optimus-preload.so")):
-            for order in ([self.preload, second], [second, self.preload]):
-                done = self.emulator(self.program, "-device", "help",
-                                     LD_PRELOAD=":".join(order))
-                self.assertEqual(done.stdout.count('name "vfio-optimus"'), 1)
-                self.assertEqual((done.returncode, done.stderr), (0, ""))
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ usage: test-planted.py PLUGIN_DIRECTORY
 import json
 import os
 import shlex
-import shutil
 import subprocess
 
 from romfile_case import PLUGIN, QEMU, Case
-from machine import figures, run, tap_main
+from machine import run
+from tap import figures, tap_main
 from sanitized import Sanitized
 
 
@@ -24,7 +24,7 @@ class Planted(Case):
                                "sanitized-test-optimus.so.p")
         with open(os.path.join(build, "compile_commands.json")) as commands:
             command, = (c for c in json.load(commands) if c["output"].endswith(
-                "sanitized-test-optimus.so.p/vfio-optimus.c.o"))
+                "sanitized-test-optimus.so.p/device.c.o"))
         source = os.path.join(build, command["file"])
         with open(source) as original:
             text = original.read()
@@ -38,17 +38,13 @@ class Planted(Case):
         subprocess.run([*words, "-I", os.path.dirname(source)], cwd=build,
                        check=True)
         others = [os.path.join(objects, name) for name in os.listdir(objects)
-                  if name.endswith(".o") and name != "vfio-optimus.c.o"]
+                  if name.endswith(".o") and name != "device.c.o"]
         subprocess.run(["cc", "-shared", "-fsanitize=address,undefined", "-o",
                         self.path("sanitized-test-optimus.so"), made, *others],
                        check=True)
-        shutil.copy(os.path.join(QEMU.modules,
-                                 "sanitized-test-optimus-preload.so"),
-                    self.folder.name)
         return Sanitized(PLUGIN, "test-optimus", self.folder.name)
 
-    LINE = """    optimus_trace(OPTIMUS_EVENT_ROMFILE, "%s: %u bytes, %u images", path,
-                  rom->len, images->len);
+    LINE = """    s->subsystem_ids = optimus_set_subsystem_ids(obj);
 """
 
     def found(self, old, new, word):

@@ -19,7 +19,8 @@ import time
 import unittest
 
 import vbios
-from machine import WINDOW_START, Machine, figures, run, tap_main
+from machine import Machine, run, WINDOW_START
+from tap import figures, tap_main
 from sanitized import Sanitized
 
 PLUGIN = os.path.abspath(sys.argv[1])
@@ -382,7 +383,6 @@ class Migration(Files):
         state = self.path("state")
         with self.machine() as source:
             source.write(0x1000, b"from there")
-            # a shell with the plugin in its LD_PRELOAD, too
             source.qmp("migrate", uri=f"exec:cat >{state}")
             answer = self.wait(source, "query-migrate", lambda a: a.get(
                 "status") in ("completed", "failed"))

@@ -16,11 +16,12 @@ import time
 import unittest
 
 import vbios
-from machine import (LINKER, Machine, WINDOW_END, WINDOW_START, figures, run,
-                     tap_main, unpacked)
+from machine import (has_own_c_library, Machine, run, WINDOW_END, WINDOW_START,
+                     with_plugin)
+from tap import figures, tap_main
 
 PLUGIN, = sys.argv[1:]
-TEST = os.path.join(PLUGIN, "qemu-test-optimus")
+TEST = with_plugin(PLUGIN, "test-optimus")
 FULL = bool(os.environ.get("VFIO_OPTIMUS_FULL"))
 BOCHS = {"vendor": 0x1234, "device": 0x1111}
 ROOM = WINDOW_END - WINDOW_START - 0x2000
@@ -59,7 +60,7 @@ class Realize(unittest.TestCase):
         return path
 
     def start(self, *wrapper):
-        return Machine([*wrapper, TEST], "-M", "q35", "-device", "pcie-root-port,id=rp",
+        return Machine([*wrapper, *TEST], "-M", "q35", "-device", "pcie-root-port,id=rp",
                        "-device", "pcie-root-port,id=rp2,chassis=2",
                        "-device", "bochs-display,bus=rp2",
                        "-device", f"vfio-optimus,romfile={self.there}")
@@ -127,7 +128,7 @@ class Realize(unittest.TestCase):
         for was, now in zip(before, after):
             self.assertEqual(was, now)
 
-    @unittest.skipIf(unpacked(PLUGIN).linker != LINKER,
+    @unittest.skipIf(has_own_c_library(PLUGIN),
                      "valgrind knows no C library but this machine's")
     def test_valgrind(self):
         log = os.path.join(self.folder.name, "valgrind")
@@ -149,7 +150,7 @@ class Realize(unittest.TestCase):
 
     def injected(self, *options, rom=None):
         """QEMU with a fault that strace makes."""
-        return run(["strace", "-f", *options, TEST], "-device",
+        return run(["strace", "-f", *options, *TEST], "-device",
                    f"vfio-optimus,romfile={rom or self.there}")
 
     def mmap_calls(self, rom, *fault):

@@ -17,7 +17,8 @@ import time
 
 import vbios
 from romfile_case import BOCHS, PCIR, QEMU, SIZE, Case
-from machine import figures, run, tap_main
+from machine import run
+from tap import figures, tap_main
 from broken_roms import BROKEN, GOOD, NOT_LAST, PLACES, SMALL, link, not_open
 
 FULL = os.environ.get("VFIO_OPTIMUS_FULL")

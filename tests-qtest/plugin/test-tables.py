@@ -20,7 +20,8 @@ import unittest
 import xml.etree.ElementTree as xml
 
 import vbios
-from machine import Acpica, Machine, run, tap_main
+from machine import Acpica, Machine, run
+from tap import tap_main
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROM = vbios.make()

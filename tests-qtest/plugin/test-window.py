@@ -13,10 +13,11 @@ import time
 import unittest
 
 import vbios
-from machine import Machine, TIME_LIMIT, WINDOW_START, run, tap_main
+from machine import Machine, run, TIME_LIMIT, WINDOW_START, with_plugin
+from tap import tap_main
 
 DIRECTORY, SQUATTER = sys.argv[1:]
-QEMU = os.path.join(DIRECTORY, "qemu-test-optimus")
+QEMU = with_plugin(DIRECTORY, "test-optimus")
 LAST_PAGE = WINDOW_START + 27 * 0x1000      # of zeros, behind the ROM
 MARK_AT, MARK = 0x4f0, b"\x55\x4d"          # in the BIOS data area, for anybody
 # push ax; push ds; mov ax, 0x40; mov ds, ax; mov word [0xf0], MARK; pop ds;
@@ -39,7 +40,7 @@ class WithRom(unittest.TestCase):
 class Squatter(WithRom):
     """The devices in the order of the command line"""
 
-    PROGRAM = ["env", f"LD_PRELOAD={SQUATTER}", QEMU, "-M", "q35"]
+    PROGRAM = [*QEMU, "-plugin", SQUATTER, "-M", "q35"]
 
     def ends(self, status, stderr, address):
         self.assertEqual(status, 1, stderr)
@@ -93,7 +94,7 @@ class UEFIVars(WithRom):
     def setUp(self):
         super().setUp()
         if b"uefi-vars-x64" not in subprocess.check_output(
-                [QEMU, "-device", "help"]):
+                [QEMU[0], "-device", "help"]):
             self.skipTest("this QEMU has no uefi-vars-x64")
 
     def check(self, *devices):

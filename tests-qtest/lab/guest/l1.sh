@@ -6,7 +6,7 @@
 #   l2 plain "optimus=nouveau" -device vfio-pci,host=0000:00:07.0
 #
 # Variables for l2: L2_ACCEL, L2_MACHINE, L2_KERNEL, L2_TIMEOUT, L2_FILES (files
-# of L1 that L2 shall have at the same place), LD_PRELOAD.
+# of L1 that L2 shall have at the same place), L2_PLUGIN.
 
 while read -r module; do
     insmod "/modules/$module.ko" || exit 1
@@ -37,7 +37,7 @@ qemu() {
     local status=0
     timeout -s KILL "${L2_TIMEOUT:-90}" qemu-system-x86_64 \
         -L /usr/share/seabios -L /usr/share/qemu -nodefaults -display none \
-        "$@" || status=$?
+        ${L2_PLUGIN:+-plugin "$L2_PLUGIN"} "$@" || status=$?
     # The process that watches the time stays for another second, and with it
     # what "fd=3" referred to: the device would be busy
     [ ! -e /proc/self/fd/3 ] || while pidof timeout >/dev/null; do

@@ -3,9 +3,8 @@
  * the device
  *
  * Functions of QEMU keep their names and arguments; what does not is looked at
- * here, in the running program: a doubt is one sentence, and QEMU goes on
- * without the device.  That all functions are there is what the dynamic linker
- * has seen to (preload.c).
+ * here, in the running program.  That all functions are there is what the
+ * dynamic linker has seen to.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -15,43 +14,43 @@
 #include <link.h>
 #include <malloc.h>
 #include "../core/optimus-aml.h"
-#include "module-init.h"
 #include "plugin.h"
-#include "trace.h"
-
-#define TYPE_ACPI_DEV_AML_IF "acpi-dev-aml-interface"
 
 /* SHA-256 of _ROM for a ROM at 0xfef20000 that ends before 0xfef33000 */
 #define METHOD_SUM \
     "256045ac4ff1b5cb68d7d3b913875ada0300e51c13777c7442cd238c301ed200"
 
-static int64_t version;         /* 702 is 7.2 */
+/* What gives a guest _ROM without the plugin */
+#define OTHER_WAY "; tables of optimus-vbios ssdt are the other way"
+
 static size_t build_aml_offset;
 
-static void G_GNUC_PRINTF(1, 2) refuse(const char *fmt, ...)
+/* The reason that optimus_check_qemu() returns */
+static char *why;
+
+static bool G_GNUC_PRINTF(1, 2) refuse(const char *fmt, ...)
 {
     va_list ap;
 
-    fputs("vfio-optimus: not loaded: ", stderr);
     va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
+    why = g_strdup_vprintf(fmt, ap);
     va_end(ap);
-    fputc('\n', stderr);
+    return false;
 }
 
 static bool check_version(void)
 {
-    VersionInfo *info = qmp_query_version(NULL);
-    int64_t major = info->qemu->major, minor = info->qemu->minor;
+    int version = qemu_version();
 
-    qapi_free_VersionInfo(info);
-    version = major * 100 + minor;
-    if (version >= 702) {
-        return true;
-    }
-    refuse("this is QEMU %" PRId64 ".%" PRId64 ", and the device needs 7.2 or "
-           "later", major, minor);
-    return false;
+    return version >= 702 ||
+        refuse("this is QEMU %d.%d, and the device needs 7.2 or later"
+               OTHER_WAY, version / 100, version % 100);
+}
+
+static bool check_parent(void)
+{
+    return object_class_by_name(OPTIMUS_PARENT) ||
+        refuse("this QEMU has no device " OPTIMUS_PARENT);
 }
 
 /* dl_iterate_phdr(): the first object is the program itself. */
@@ -109,9 +108,9 @@ static bool check_interface(void)
     for (unsigned int i = 0; i < ARRAY_SIZE(types); i++) {
         if (!build_aml_offset ||
             find_build_aml(types[i]) != build_aml_offset) {
-            refuse("the class " TYPE_ACPI_DEV_AML_IF " of this QEMU's %s is "
-                   "not as it was up to QEMU 11.1", types[i]);
-            return false;
+            return refuse("the class " TYPE_ACPI_DEV_AML_IF " of this QEMU's "
+                          "%s is not as it was up to QEMU 11.1" OTHER_WAY,
+                          types[i]);
         }
     }
     return true;
@@ -136,12 +135,9 @@ static bool check_aml(void)
                                       (uint8_t *)scope->buf->data,
                                       scope->buf->len);
     free_aml_allocator();
-    if (!strcmp(sum, METHOD_SUM)) {
-        return true;
-    }
-    refuse("this QEMU writes the AML of _ROM otherwise than up to 11.1 "
-           "(its SHA-256 is %s)", sum);
-    return false;
+    return !strcmp(sum, METHOD_SUM) ||
+        refuse("this QEMU writes the AML of _ROM otherwise than up to 11.1 "
+               "(its SHA-256 is %s)" OTHER_WAY, sum);
 }
 
 static void probe_class_init(ObjectClass *klass, const void *data)
@@ -170,38 +166,18 @@ static bool check_type_info(void)
 
     type_register_static(&type);
     klass = object_class_by_name(type.name);
-    if (klass && initialized && object_class_is_abstract(klass) &&
-        object_class_dynamic_cast(klass, TYPE_ACPI_DEV_AML_IF)) {
-        return true;
-    }
-    refuse("this QEMU does not take types as QEMU did up to 11.1");
-    return false;
+    return (klass && initialized && object_class_is_abstract(klass) &&
+            object_class_dynamic_cast(klass, TYPE_ACPI_DEV_AML_IF)) ||
+        refuse("this QEMU does not take types as QEMU did up to 11.1"
+               OTHER_WAY);
 }
 
-void optimus_e820_reserve(uint64_t base, uint64_t size)
+const char *optimus_check_qemu(void)
 {
-    void (*add)(uint64_t base, uint64_t size, uint32_t type) =
-        dlsym(RTLD_DEFAULT, "e820_add_entry");
-
-    if (version >= 1000 && add) {
-        add(base, size, 2 /* E820_RESERVED */);
+    /* It may have come through another file, or through preload.c. */
+    if (!object_class_by_name(TYPE_VFIO_OPTIMUS) && check_version() &&
+        check_parent() && check_interface() && check_aml()) {
+        check_type_info();
     }
-}
-
-static void register_types(void)
-{
-    if (!object_class_by_name(OPTIMUS_PARENT)) {
-        refuse("this QEMU has no device " OPTIMUS_PARENT);
-        return;
-    }
-    if (check_version() && check_interface() && check_aml() &&
-        check_type_info()) {
-        optimus_trace_register();
-        optimus_register_types();
-    }
-}
-
-__attribute__((constructor)) static void load(void)
-{
-    call_with_types(register_types);
+    return why;
 }

@@ -14,14 +14,12 @@
  */
 
 #include "qemu.h"
+#include <dlfcn.h>
 #include <stdlib.h>
 #include "../core/optimus-aml.h"
 #include "../core/optimus-rom.h"
 #include "../core/optimus-window.h"
 #include "plugin.h"
-#include "trace.h"
-
-#define TYPE_VFIO_OPTIMUS "vfio-optimus"
 
 /* Compared with what QEMU itself calls it by */
 #define PCI_VENDOR_ID 0x00
@@ -36,6 +34,7 @@ typedef struct Optimus {
     uint32_t rom_size;
     const char *subsystem_ids;
     bool aml_built;
+    bool was_running;           /* the guest, maybe in another QEMU */
     VMChangeStateEntry *running;
 } Optimus;
 
@@ -95,7 +94,7 @@ static GByteArray *read_romfile(const char *romfile, char **path, Error **errp)
 
     g_byte_array_set_size(rom, before.st_size);
     for (unsigned int at = 0; at < rom->len; at += got) {
-        got = TEMP_FAILURE_RETRY(read(fd, rom->data + at, rom->len - at));
+        got = RETRY_ON_EINTR(read(fd, rom->data + at, rom->len - at));
         if (got < 0) {
             error_setg_errno(errp, errno, "romfile '%s' cannot be read", *path);
             goto fail;
@@ -106,7 +105,7 @@ static GByteArray *read_romfile(const char *romfile, char **path, Error **errp)
             goto fail;
         }
     }
-    if (TEMP_FAILURE_RETRY(read(fd, &extra, 1)) || fstat(fd, &after) ||
+    if (RETRY_ON_EINTR(read(fd, &extra, 1)) || fstat(fd, &after) ||
         before.st_size != after.st_size ||
         before.st_mtim.tv_sec != after.st_mtim.tv_sec ||
         before.st_mtim.tv_nsec != after.st_mtim.tv_nsec) {
@@ -145,7 +144,7 @@ static GArray *parse_rom(const char *path, const GByteArray *rom, Error **errp)
     error_setg(errp, "romfile '%s' does not start with an option ROM image: %s "
                "it starts at offset 0x%zx", path,
                rom->len >= 4 && !memcmp(rom->data, "NVGI", 4) ?
-               "behind an NVGI header" : "behind other data", start);
+               "after an NVGI header" : "after other data", start);
     from = g_shell_quote(path);
     to = g_shell_quote(cut);
     error_append_hint(errp, "Cut it out with: tail -c +%zu -- %s >%s\n",
@@ -201,8 +200,6 @@ static bool map_rom(Optimus *s, const char *path, const GByteArray *rom,
     memory_region_add_subregion(get_system_memory(), s->base, s->region);
 
     s->rom_size = rom->len;
-    optimus_trace(OPTIMUS_EVENT_WINDOW, "ROM window at 0x%x, %u bytes of ROM",
-                  s->base, s->rom_size);
     return true;
 }
 
@@ -210,14 +207,13 @@ static void unmap_rom(Optimus *s)
 {
     memory_region_del_subregion(get_system_memory(), s->region);
     object_unparent(s->backend);
-    optimus_trace(OPTIMUS_EVENT_WINDOW, "ROM window at 0x%x given back",
-                  s->base);
     s->base = s->rom_size = 0;
 }
 
 /*
  * A device that comes later on the command line, or that is mapped when the
  * machine is reset, may lie over the window: the guest would read a wrong ROM.
+ * Not to be called once the guest runs, as a guest can map things there, too.
  */
 static void check_window(Optimus *s)
 {
@@ -264,19 +260,27 @@ static bool check_machine(Error **errp)
         error_append_hint(errp, "Remove acpi=off from -machine.\n");
         return false;
     }
+    if (object_property_get_link(machine, "confidential-guest-support", NULL)) {
+        error_setg(errp, TYPE_VFIO_OPTIMUS " cannot be in a confidential guest, "
+                   "which would read the video BIOS as if it were encrypted");
+        return false;
+    }
     return true;
 }
 
 /*
  * At the first reset the ACPI tables are built.  QEMU describes no devices
- * behind an expander bridge (pxb, pxb-pcie), and until 7.2 none behind a bridge
- * without ACPI hotplug; and some machine types have no tables of QEMU's at all.
+ * after an expander bridge (pxb, pxb-pcie), and until 7.2 none after a bridge
+ * without ACPI hotplug; and old machine types have no tables of QEMU's at all.
  */
 static void check_at_reset(void *opaque)
 {
     Optimus *s = opaque;
     g_autofree char *path = NULL;
 
+    if (s->was_running) {
+        return;
+    }
     if (s->aml_built) {
         check_window(s);
         return;
@@ -284,30 +288,50 @@ static void check_at_reset(void *opaque)
     path = qdev_get_dev_path(s->dev);
     error_report(TYPE_VFIO_OPTIMUS ": QEMU has built no ACPI node for the "
                  "device at %s, so that it has no _ROM", path);
-    error_printf("Attach it to the root bus or to a root port on it, not "
-                 "behind an expander bridge (pxb); with QEMU 7.2, do not "
-                 "turn off acpi-pci-hotplug-with-bridge-support.\n");
+    if (strlen(path) == strlen("0000:00:00.0") &&
+        g_str_has_prefix(path, "0000:00:")) {
+        error_printf("Take another machine type, such as pc or q35: this one "
+                     "has no ACPI tables of QEMU's.\n");
+    } else {
+        error_printf("Attach it to the root bus or to a root port on it, not "
+                     "to an expander bridge (pxb); with QEMU 7.2, do not turn "
+                     "off acpi-pci-hotplug-with-bridge-support.\n");
+    }
     exit(1);
 }
 
-/* Just before the guest's first instruction, after all that a reset does */
+/* Before the guest's first instruction, after all that a reset does */
 static void check_at_start(void *opaque, bool running, RunState state)
 {
+    Optimus *s = opaque;
+
     (void)state;
-    if (running) {
-        check_window(opaque);
+    if (running && !s->was_running) {
+        check_window(s);
+        s->was_running = true;
     }
 }
 
-void optimus_build_aml(AcpiDevAmlIf *adev, Aml *scope)
+static void build_aml(AcpiDevAmlIf *adev, Aml *scope)
 {
     Optimus *s = get_optimus(adev);
-    g_autofree char *path = qdev_get_dev_path(s->dev);
 
-    optimus_trace(OPTIMUS_EVENT_BUILD_AML, "_ROM of %s: window at 0x%x, %u "
-                  "bytes of ROM", path, s->base, s->rom_size);
     optimus_build_rom_method(scope, s->base, OPTIMUS_ROM_END(s->rom_size));
     s->aml_built = true;
+}
+
+/*
+ * List addresses in the guest's memory map, which takes nothing back: nothing
+ * may fail afterwards.  Before QEMU 10.0 fw_cfg points into the map already.
+ */
+static void reserve_in_e820(uint64_t base, uint64_t size)
+{
+    void (*add)(uint64_t base, uint64_t size, uint32_t type) =
+        dlsym(RTLD_DEFAULT, "e820_add_entry");
+
+    if (qemu_version() >= 1000 && add) {
+        add(base, size, 2 /* E820_RESERVED */);
+    }
 }
 
 static DeviceRealize parent_realize;
@@ -343,8 +367,6 @@ static bool realize(Optimus *s, Error **errp)
     if (!images) {
         return false;
     }
-    optimus_trace(OPTIMUS_EVENT_ROMFILE, "%s: %u bytes, %u images", path,
-                  rom->len, images->len);
     /* QEMU would hand it to SeaBIOS through fw_cfg, which executes it. */
     if (!object_property_get_int(obj, "rombar", NULL)) {
         object_property_set_str(obj, "romfile", "", NULL);
@@ -361,8 +383,9 @@ static bool realize(Optimus *s, Error **errp)
     check_rom((PCIDevice *)s->dev, path, rom, images);
     /* The firmware has been given the map when devices can be hotplugged. */
     if (!object_property_get_bool(obj, "hotplugged", NULL)) {
-        optimus_e820_reserve(s->base, OPTIMUS_WINDOW_SIZE(s->rom_size));
+        reserve_in_e820(s->base, OPTIMUS_WINDOW_SIZE(s->rom_size));
     }
+    s->was_running = runstate_check(RUN_STATE_INMIGRATE);
     qemu_register_reset(check_at_reset, s);
     s->running = qemu_add_vm_change_state_handler(check_at_start, s);
     return true;
@@ -424,7 +447,7 @@ static void vfio_optimus_class_init(ObjectClass *klass, const void *data)
     device_class_set_parent_realize(dc, vfio_optimus_realize, &parent_realize);
     device_class_set_parent_unrealize(dc, vfio_optimus_unrealize,
                                       &parent_unrealize);
-    *optimus_build_aml_slot(klass) = optimus_build_aml;
+    *optimus_build_aml_slot(klass) = build_aml;
 
     object_class_property_add(klass, "rom-address", "uint32", get_number, NULL,
                               NULL, GSIZE_TO_POINTER(offsetof(Optimus, base)));
@@ -444,7 +467,7 @@ static void vfio_optimus_class_init(ObjectClass *klass, const void *data)
 void optimus_register_types(void)
 {
     static const InterfaceInfo interfaces[] = {
-        { "acpi-dev-aml-interface" },
+        { TYPE_ACPI_DEV_AML_IF },
         { NULL }
     };
     /*
@@ -461,6 +484,9 @@ void optimus_register_types(void)
         .interfaces = interfaces,
     };
 
+    if (object_class_by_name(TYPE_VFIO_OPTIMUS)) {
+        return;
+    }
     optimuses = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     type_register_static(&type);
 }

@@ -1,5 +1,5 @@
 # shellcheck shell=dash
-# For the script of test-libvirt-apparmor in L1, which has the packages of a whole
+# For the scripts of test-libvirt-apparmor in L1, which has the packages of a whole
 # Debian system: what that system's boot would have done, and guests of its libvirt.
 #
 #   . /l1.sh
@@ -65,7 +65,6 @@ save() {
     cat "/proc/$pid/status" >"/out/$1.status"
     tr '\0' '\n' <"/proc/$pid/cmdline" >"/out/$1.argv"
     readlink $card/driver >"/out/$1.driver"
-    cat /etc/apparmor.d/libvirt/libvirt-*.files >"/out/$1.rules"
 }
 
 # start NAME [OPTION]...: start the guest as "virsh start" does.  What that
@@ -130,40 +129,4 @@ ended() {
     virsh -q domstate --reason card >"/out/$1.state"
     readlink $card/driver >"/out/$1.driver-after"
     denials "$1"
-}
-
-# trial NAME: with the rules in /trials/NAME, bring QEMU up both ways, with all
-# that qemu-optimus can be asked for.  A line in /out/trials says what became of
-# it: "NAME WAY well", or what went wrong.
-trial() {
-    local rules=/etc/apparmor.d/local way name verdict
-    cat "/trials/$1/apparmor-qemu" >$rules/abstractions/libvirt-qemu
-    if ! cmp -s "/trials/$1/apparmor-libvirtd" "$rules/usr.sbin.$daemon"; then
-        cat "/trials/$1/apparmor-libvirtd" >"$rules/usr.sbin.$daemon"
-        apparmor_parser -r "/etc/apparmor.d/usr.sbin.$daemon"
-        # What it has learned of the emulator it would keep
-        kill "$(cat "/run/$daemon.pid")"
-        while [ -e "/run/$daemon.pid" ]; do
-            sleep 0.1
-        done
-        rm -rf /var/cache/libvirt/qemu/capabilities
-        $daemon --daemon
-    fi
-    for way in preload wrapper; do
-        name=$1.$way
-        verdict=well
-        virsh -q undefine card >/dev/null 2>&1
-        if virsh -q define "/$way.xml" 2>"/out/$name.define" &&
-            start "$name" --paused; then
-            grep -q '"driver":"vfio-optimus"' "/out/$name.argv" ||
-                verdict="no vfio-optimus"
-            virsh -q destroy card
-            ended "$name"
-        else
-            verdict="no guest"
-            denials "$name"
-        fi
-        ! grep -q DENIED "/out/$name.denied" || verdict="$verdict, denied"
-        echo "$1 $way $verdict" >>/out/trials
-    done
 }

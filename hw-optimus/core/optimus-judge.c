@@ -4,7 +4,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-#include "optimus-rom.h"
+#include "optimus-judge.h"
 
 #define CLASS_DISPLAY 0x03
 /* No flash chip of a graphics card was larger when cards had x86 images. */
@@ -34,24 +34,24 @@ static bool needs_more(const uint8_t *rom, const OptimusImage *image)
     return false;
 }
 
-static OptimusFate remark(GPtrArray *remarks, OptimusFate fate,
-                          const char *format, ...) G_GNUC_PRINTF(3, 4);
+static OptimusVerdict remark(GPtrArray *remarks, OptimusVerdict verdict,
+                             const char *format, ...) G_GNUC_PRINTF(3, 4);
 
-static OptimusFate remark(GPtrArray *remarks, OptimusFate fate,
-                          const char *format, ...)
+static OptimusVerdict remark(GPtrArray *remarks, OptimusVerdict verdict,
+                             const char *format, ...)
 {
     va_list args;
 
     va_start(args, format);
     g_ptr_array_add(remarks, g_strdup_vprintf(format, args));
     va_end(args);
-    return fate;
+    return verdict;
 }
 
 /* Is it for the card? */
-static OptimusFate judge_ids(const uint8_t *rom, const OptimusImage *x86,
-                             uint16_t vendor, uint16_t device,
-                             GPtrArray *remarks)
+static OptimusVerdict judge_ids(const uint8_t *rom, const OptimusImage *x86,
+                                uint16_t vendor, uint16_t device,
+                                GPtrArray *remarks)
 {
     if (x86->vendor == vendor && x86->device == device) {
         return OPTIMUS_TAKEN;
@@ -67,7 +67,7 @@ static OptimusFate judge_ids(const uint8_t *rom, const OptimusImage *x86,
                   "takes it", x86->vendor, x86->device, vendor, device);
 }
 
-static OptimusFate judge_vendor(const OptimusImage *x86, GPtrArray *remarks)
+static OptimusVerdict judge_vendor(const OptimusImage *x86, GPtrArray *remarks)
 {
     const char *name = optimus_vendor_name(x86->vendor);
 
@@ -82,16 +82,16 @@ static OptimusFate judge_vendor(const OptimusImage *x86, GPtrArray *remarks)
                   name ?: "");
 }
 
-static OptimusFate judge_bit(const uint8_t *rom, const OptimusImage *x86,
-                             GPtrArray *remarks)
+static OptimusVerdict judge_bit(const uint8_t *rom, const OptimusImage *x86,
+                                GPtrArray *remarks)
 {
     bool intact;
 
     if (!optimus_bit_find(rom, x86, &intact)) {
         if (x86->class_code >> 16 != CLASS_DISPLAY) {
             return remark(remarks, OPTIMUS_USELESS, "it is for devices of "
-                          "class %06x, and display controllers have 03xxxx: get the "
-                          "one of the graphics card", x86->class_code);
+                          "class %06x, and display controllers have 03xxxx: get "
+                          "the one of the graphics card", x86->class_code);
         }
         return remark(remarks, OPTIMUS_NOUVEAU_ONLY, "it has no BIT, the table "
                       "of all others: NVIDIA's drivers refuse it, and nouveau "
@@ -106,11 +106,11 @@ static OptimusFate judge_bit(const uint8_t *rom, const OptimusImage *x86,
 }
 
 /* Does each image sum up to 0?  Those that do not are told of together. */
-static OptimusFate judge_sums(const uint8_t *rom, const GArray *images,
-                              GPtrArray *remarks)
+static OptimusVerdict judge_sums(const uint8_t *rom, const GArray *images,
+                                 GPtrArray *remarks)
 {
     g_autoptr(GString) others = g_string_new(NULL);
-    OptimusFate fate = OPTIMUS_TAKEN;
+    OptimusVerdict verdict = OPTIMUS_TAKEN;
 
     for (unsigned int i = 0; i < images->len; i++) {
         const OptimusImage *image = &g_array_index(images, OptimusImage, i);
@@ -119,10 +119,10 @@ static OptimusFate judge_sums(const uint8_t *rom, const GArray *images,
             continue;
         }
         if (image->code_type == OPTIMUS_CODE_X86) {
-            fate = remark(remarks, OPTIMUS_NOUVEAU_ONLY, "the checksum of the "
-                          "image at offset 0x%zx is wrong: NVIDIA's drivers "
-                          "refuse it, nouveau takes it if it finds none better",
-                          image->offset);
+            verdict = remark(remarks, OPTIMUS_NOUVEAU_ONLY, "the checksum of "
+                             "the image at offset 0x%zx is wrong: NVIDIA's "
+                             "drivers refuse it, nouveau takes it if it finds "
+                             "none better", image->offset);
         } else {
             g_string_append_printf(others, "%s0x%zx", others->len ? ", " : "",
                                    image->offset);
@@ -133,11 +133,11 @@ static OptimusFate judge_sums(const uint8_t *rom, const GArray *images,
                "offset %s is wrong: it is damaged, or was changed",
                others->str);
     }
-    return fate;
+    return verdict;
 }
 
-static OptimusFate judge_end(const uint8_t *rom, const OptimusImage *x86,
-                             const OptimusImage *last, GPtrArray *remarks)
+static OptimusVerdict judge_end(const uint8_t *rom, const OptimusImage *x86,
+                                const OptimusImage *last, GPtrArray *remarks)
 {
     if (last->last) {
         return OPTIMUS_TAKEN;
@@ -153,14 +153,14 @@ static OptimusFate judge_end(const uint8_t *rom, const OptimusImage *x86,
                   "not refer to what is missing", last->offset);
 }
 
-OptimusFate optimus_rom_judge(const uint8_t *rom, const GArray *images,
-                              uint16_t vendor, uint16_t device,
-                              GPtrArray *remarks)
+OptimusVerdict optimus_rom_judge(const uint8_t *rom, const GArray *images,
+                                 uint16_t vendor, uint16_t device,
+                                 GPtrArray *remarks)
 {
     const OptimusImage *x86 = optimus_rom_x86(images);
     const OptimusImage *last = &g_array_index(images, OptimusImage,
                                               images->len - 1);
-    OptimusFate by_ids, by_end, by_bit = OPTIMUS_TAKEN, by_sums;
+    OptimusVerdict by_ids, by_end, by_bit = OPTIMUS_TAKEN, by_sums;
 
     if (!x86) {
         return remark(remarks, OPTIMUS_USELESS, "no image is of the type x86, "

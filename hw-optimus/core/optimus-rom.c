@@ -10,11 +10,8 @@
 #include "optimus-rom.h"
 #include <string.h>
 
-#define ROM_HEADER_SIZE  0x1a
-#define ROM_PCIR_POINTER 0x18
 #define ROM_UNIT         512    /* bytes in a unit of image length */
 
-#define PCIR_SIZE        0x18   /* of revision 0, the shortest */
 #define PCIR_VENDOR      0x04
 #define PCIR_DEVICE      0x06
 #define PCIR_DEVICE_LIST 0x08   /* from the start of PCIR; revision 3 */
@@ -28,6 +25,7 @@
 
 #define NPDE_ALIGN       16
 #define NPDE_SIZE        0x0b
+#define NPDE_REVISION    0x04
 #define NPDE_LENGTH      0x06
 #define NPDE_IMAGE_UNITS 0x08
 #define NPDE_INDICATOR   0x0a
@@ -129,7 +127,7 @@ bool optimus_rom_image(const uint8_t *rom, size_t size, size_t offset,
     unsigned int units, pointer;
     size_t npde = 0;
 
-    if (left < ROM_HEADER_SIZE) {
+    if (left < OPTIMUS_HEADER_SIZE) {
         return broken(why, "the image at offset 0x%zx is cut off after %zu "
                       "bytes", offset, left);
     }
@@ -139,8 +137,8 @@ bool optimus_rom_image(const uint8_t *rom, size_t size, size_t offset,
                       "starts with %02x %02x, not with 55 aa", offset,
                       header[0], header[1]);
     }
-    pointer = optimus_le16(header + ROM_PCIR_POINTER);
-    if (pointer > left || left - pointer < PCIR_SIZE) {
+    pointer = optimus_pcir_pointer(header);
+    if (pointer > left || left - pointer < OPTIMUS_PCIR_SIZE) {
         return broken(why, "the image at offset 0x%zx has its PCIR data "
                       "structure at 0x%x, past the end of the file", offset,
                       pointer);
@@ -151,11 +149,11 @@ bool optimus_rom_image(const uint8_t *rom, size_t size, size_t offset,
                       "structure at 0x%x, where its header points", offset,
                       pointer);
     }
-    if (optimus_le16(pcir + PCIR_LENGTH) < PCIR_SIZE) {
+    if (optimus_le16(pcir + PCIR_LENGTH) < OPTIMUS_PCIR_SIZE) {
         return broken(why, "the PCIR data structure of the image at offset "
                       "0x%zx says that it is %u bytes long, less than the %u "
                       "that it must have", offset,
-                      optimus_le16(pcir + PCIR_LENGTH), PCIR_SIZE);
+                      optimus_le16(pcir + PCIR_LENGTH), OPTIMUS_PCIR_SIZE);
     }
 
     *image = (OptimusImage) {
@@ -166,6 +164,7 @@ bool optimus_rom_image(const uint8_t *rom, size_t size, size_t offset,
         .class_code = pcir[PCIR_CLASS] |
                       optimus_le16(pcir + PCIR_CLASS + 1) << 8,
         .code_type = pcir[PCIR_CODE_TYPE],
+        .pcir_revision = pcir[PCIR_REVISION],
         .pcir_last = pcir[PCIR_INDICATOR] & INDICATOR_LAST,
     };
     units = optimus_le16(pcir + PCIR_IMAGE_UNITS);
@@ -178,6 +177,7 @@ bool optimus_rom_image(const uint8_t *rom, size_t size, size_t offset,
     }
     if (npde) {
         image->npde = offset + npde;
+        image->npde_revision = optimus_le16(header + npde + NPDE_REVISION);
         units = use_npde(image, header + npde, units);
     }
 
@@ -190,7 +190,8 @@ bool optimus_rom_image(const uint8_t *rom, size_t size, size_t offset,
                       "the file ends 0x%zx bytes before its end", offset,
                       image->length, image->length - left);
     }
-    if (pointer > image->length || image->length - pointer < PCIR_SIZE) {
+    if (pointer > image->length ||
+        image->length - pointer < OPTIMUS_PCIR_SIZE) {
         return broken(why, "the image at offset 0x%zx is 0x%zx bytes long, and "
                       "its PCIR data structure at 0x%x is outside of it",
                       offset, image->length, pointer);
@@ -227,22 +228,92 @@ GArray *optimus_rom_parse(const uint8_t *rom, size_t size, size_t offset,
     return g_steal_pointer(&images);
 }
 
-size_t optimus_rom_find(const uint8_t *rom, size_t size, size_t from)
+void optimus_scan_start(OptimusScan *scan, const uint8_t *rom, size_t size)
 {
-    for (size_t offset = from; offset < size; offset++) {
-        const uint8_t *p = memchr(rom + offset, 0x55, size - offset);
-        g_autoptr(GArray) images = NULL;
+    *scan = (OptimusScan) {
+        .rom = rom,
+        .size = size,
+        .dead_ends = g_hash_table_new(NULL, NULL),
+    };
+}
 
-        if (!p) {
-            break;
-        }
-        offset = p - rom;
-        images = optimus_rom_parse(rom, size, offset, NULL);
-        if (images) {
-            return offset;
+void optimus_scan_end(OptimusScan *scan)
+{
+    g_hash_table_unref(scan->dead_ends);
+}
+
+/* Whether what starts at @offset, with 55 AA, is no stray 55 AA. */
+static bool has_pcir(const OptimusScan *scan, size_t offset)
+{
+    size_t left = scan->size - offset;
+    const uint8_t *header = scan->rom + offset;
+    size_t pcir;
+
+    if (left < OPTIMUS_HEADER_SIZE) {
+        return false;
+    }
+    pcir = optimus_pcir_pointer(header);
+    return pcir + 4 <= left && !memcmp(header + pcir, "PCIR", 4);
+}
+
+/*
+ * Whether a complete chain starts at @offset.  The images of one that does not
+ * end are remembered, so that a file of nothing but images is not gone through
+ * once for each of them.
+ */
+static bool try_chain(OptimusScan *scan, size_t offset)
+{
+    size_t next = offset;
+    OptimusImage image;
+
+    if (g_hash_table_contains(scan->dead_ends, (gpointer)offset)) {
+        return false;
+    }
+    while (!g_hash_table_contains(scan->dead_ends, (gpointer)next) &&
+           optimus_rom_image(scan->rom, scan->size, next, next == offset,
+                             &image, NULL)) {
+        next += image.length;
+        if (optimus_image_ends_chain(&image, scan->size)) {
+            return true;
         }
     }
-    return size;
+
+    scan->broken += has_pcir(scan, offset);
+    for (size_t at = offset; at != next; at += image.length) {
+        g_hash_table_add(scan->dead_ends, (gpointer)at);
+        optimus_rom_image(scan->rom, scan->size, at, at == offset, &image,
+                          NULL);
+    }
+    return false;
+}
+
+bool optimus_scan_next(OptimusScan *scan, size_t end)
+{
+    for (; scan->at < end; scan->at++) {
+        const uint8_t *p = memchr(scan->rom + scan->at, 0x55, end - scan->at);
+
+        if (!p) {
+            scan->at = end;
+            break;
+        }
+        scan->at = p - scan->rom;
+        if (scan->at + 1 < scan->size && is_first_signature(p) &&
+            try_chain(scan, scan->at)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+size_t optimus_rom_find(const uint8_t *rom, size_t size, size_t from)
+{
+    OptimusScan scan;
+
+    optimus_scan_start(&scan, rom, size);
+    scan.at = from;
+    optimus_scan_next(&scan, size);
+    optimus_scan_end(&scan);
+    return MIN(scan.at, size);
 }
 
 const OptimusImage *optimus_rom_x86(const GArray *images)
@@ -272,7 +343,7 @@ size_t optimus_image_device_list(const uint8_t *rom, const OptimusImage *image,
     size_t list = image->pcir + pointer;
 
     *count = 0;
-    if (pcir[PCIR_REVISION] < 3 || !is_set(pointer)) {
+    if (image->pcir_revision < 3 || !is_set(pointer)) {
         return list;
     }
     for (size_t at = list; at + 2 <= end && is_set(optimus_le16(rom + at));

@@ -19,6 +19,10 @@
 #define OPTIMUS_CODE_LAST 0x70  /* NVIDIA: ends every chain that it is in */
 #define OPTIMUS_CODE_DATA 0xe0  /* NVIDIA: what the x86 image has no room for */
 
+/* What has to be there of an image to know where its PCIR is, and of that. */
+#define OPTIMUS_HEADER_SIZE 0x1a
+#define OPTIMUS_PCIR_SIZE   0x18    /* of revision 0, the shortest */
+
 /**
  * OptimusImage: one image of an option ROM chain
  *
@@ -39,6 +43,8 @@ typedef struct OptimusImage {
     uint16_t device;
     uint32_t class_code;
     uint8_t code_type;
+    uint8_t pcir_revision;
+    uint16_t npde_revision;     /* 0x0101 is 1.1 */
     bool last;
     bool pcir_last;             /* as it would be without NPDE */
 } OptimusImage;
@@ -46,19 +52,16 @@ typedef struct OptimusImage {
 /* "NVIDIA", "AMD", "Intel", or NULL for others. */
 const char *optimus_vendor_name(uint16_t vendor);
 
-/**
- * OptimusFate: what becomes of a ROM
- */
-typedef enum OptimusFate {
-    OPTIMUS_TAKEN,
-    OPTIMUS_NOUVEAU_ONLY,       /* NVIDIA's drivers refuse it */
-    OPTIMUS_USELESS,            /* no driver gets what it needs */
-} OptimusFate;
-
 /* The 16 bits, in little endian, at @p. */
 static inline unsigned int optimus_le16(const uint8_t *p)
 {
     return p[0] | p[1] << 8;
+}
+
+/* Where PCIR is, from @header on, which has OPTIMUS_HEADER_SIZE bytes. */
+static inline unsigned int optimus_pcir_pointer(const uint8_t *header)
+{
+    return optimus_le16(header + OPTIMUS_HEADER_SIZE - 2);
 }
 
 /**
@@ -104,7 +107,29 @@ GArray *optimus_rom_parse(const uint8_t *rom, size_t size, size_t offset,
                           char **why);
 
 /**
- * optimus_rom_find: find the first complete chain of images at or behind @from
+ * OptimusScan: a search for complete chains of images
+ */
+typedef struct OptimusScan {
+    const uint8_t *rom;
+    size_t size;
+    size_t at;                  /* where to go on */
+    unsigned int broken;        /* ROMs passed over that are not complete */
+    GHashTable *dead_ends;
+} OptimusScan;
+
+void optimus_scan_start(OptimusScan *scan, const uint8_t *rom, size_t size);
+
+/**
+ * optimus_scan_next: find the next complete chain that starts before @end
+ *
+ * Returns: whether there is one, at @scan->at.  Set that to where to go on.  If
+ * not, @scan->at is @end.
+ */
+bool optimus_scan_next(OptimusScan *scan, size_t end);
+void optimus_scan_end(OptimusScan *scan);
+
+/**
+ * optimus_rom_find: find the first complete chain of images at or after @from
  *
  * Returns: its offset, or @size when there is none.
  */
@@ -168,26 +193,5 @@ size_t optimus_bit_find(const uint8_t *rom, const OptimusImage *image,
  */
 size_t optimus_bit_token(const uint8_t *rom, const OptimusImage *image,
                          uint8_t id, size_t *length);
-
-/**
- * optimus_rom_judge: optimus-judge.c; what the drivers of an NVIDIA card will
- * do with a ROM
- * @rom: the file's bytes
- * @images: the chain in it, of optimus_rom_parse()
- * @vendor: of the card
- * @device: of the card; 0 with @vendor 0 if it is not known
- * @remarks: gets strings, to be freed with it: what speaks against the ROM, the
- *           most important first, in sentences without a full stop
- *
- * nouveau takes whatever has a PCIR, on its way through _ROM in pages even with
- * a wrong checksum (nvkm/subdev/bios/shadow.c).  Five releases of NVIDIA's
- * driver, from 340 to 550, were seen to refuse an x86 image with another vendor
- * or device ID than the card's in its PCIR, whatever is in its device list;
- * with a wrong checksum; and without an intact BIOS Information Table.  They do not
- * mind another class code or other subsystem IDs.
- */
-OptimusFate optimus_rom_judge(const uint8_t *rom, const GArray *images,
-                              uint16_t vendor, uint16_t device,
-                              GPtrArray *remarks);
 
 #endif

@@ -17,7 +17,7 @@
 #include <dlfcn.h>
 #include <stdlib.h>
 #include "../core/optimus-aml.h"
-#include "../core/optimus-rom.h"
+#include "../core/optimus-judge.h"
 #include "../core/optimus-window.h"
 #include "plugin.h"
 

@@ -21,7 +21,7 @@ _optimus_vbios()
         return
     fi
     case $prev in
-    -o)
+    -o|--output)
         if [[ ${COMP_WORDS[1]} == @(extract|ssdt) ]]; then
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")
@@ -36,9 +36,9 @@ _optimus_vbios()
         case ${COMP_WORDS[1]} in
         info) options="--json --host" ;;
         trim) options="--force --fix-checksum --all" ;;
-        extract) options="-o --device --host" ;;
-        dump) options="--host -o --force" ;;
-        ssdt) options="-o --at --for --battery" ;;
+        extract) options="--output --device --host" ;;
+        dump) options="--host --output --force" ;;
+        ssdt) options="--output --at --for --battery" ;;
         esac
         mapfile -t COMPREPLY < <(compgen -W "$options --help" -- "$cur")
         return

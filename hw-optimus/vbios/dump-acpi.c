@@ -30,10 +30,7 @@
 /* A ROM BAR cannot be larger. */
 #define ROM_MAX (16 * 1024 * 1024)
 
-/* What has to be there of an image to know how long it is. */
-#define HEADER_SIZE   0x1a
-#define PCIR_POINTER  0x18
-#define PCIR_SIZE     0x18
+/* PCIR, and NPDE after it */
 #define PCIR_AND_NPDE 0x40
 
 /* What ACPICA says of a method that is not there. */
@@ -48,18 +45,14 @@ typedef struct AcpiRom {
     bool ask_more;              /* than acpi_call can return */
 } AcpiRom;
 
-/* The answer of acpi_call to @command, or NULL with errno set. */
-static char *ask(const char *command)
+/* The answer of acpi_call to @command */
+static char *ask(const char *command, GError **error)
 {
     g_autoptr(GString) answer = g_string_new(NULL);
     int fd = open(ACPI_CALL, O_RDWR | O_CLOEXEC);
     char buffer[512];
-    ssize_t n;
+    ssize_t n = fd < 0 ? fd : write(fd, command, strlen(command));
 
-    if (fd < 0) {
-        return NULL;
-    }
-    n = write(fd, command, strlen(command));
     while (n > 0) {
         n = read(fd, buffer, sizeof(buffer));
         if (n > 0) {
@@ -70,8 +63,18 @@ static char *ask(const char *command)
             n = 0;
         }
     }
-    close_keeping_errno(fd);
+    if (n < 0) {
+        fail(error, ACPI_CALL ": %s", g_strerror(errno));
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
     return n < 0 ? NULL : g_strdup(answer->str);
+}
+
+static bool is_not_found(const GError *why)
+{
+    return g_error_matches(why, G_FILE_ERROR, G_FILE_ERROR_NOENT);
 }
 
 /* "{0x55, 0xaa, ...}"; returns the number of bytes, at most @max. */
@@ -89,141 +92,154 @@ static size_t parse_buffer(const char *text, uint8_t *bytes, size_t max)
     return n;
 }
 
-/* One call for the bytes up to @end; NULL for success. */
-static char *call(AcpiRom *r, size_t start, size_t end)
+/* One call for the bytes up to @end */
+static bool call(AcpiRom *r, size_t start, size_t end, GError **error)
 {
     size_t want = r->ask_more ? SECTION : end - start;
     g_autofree char *command = g_strdup_printf("%s 0x%zx 0x%zx", r->method,
                                                start, want);
-    g_autofree char *answer = ask(command);
+    g_autofree char *answer = ask(command, error);
     size_t n;
 
     if (!answer) {
-        return g_strdup_printf(ACPI_CALL ": %s", g_strerror(errno));
+        return false;
+    }
+    if (strstr(answer, NOT_FOUND)) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOENT, "%s", answer);
+        return false;
     }
     n = parse_buffer(answer, r->rom + start, end - start);
     if (start + n <= r->got) {
-        return g_strdup_printf("%s (0x%zx, 0x%zx) gave: %s", r->method, start,
-                               want, answer);
+        return fail(error, "%s (0x%zx, 0x%zx) gave: %s", r->method, start, want,
+                    answer);
     }
     r->got = start + n;
-    return NULL;
+    return true;
 }
 
 /*
- * Fetch some more; NULL for success.  Some methods look at their memory through
- * a region of eight times the length asked for, below a field of 8 KiB, and fail
- * if that is too short: these are asked for a whole section.  Others fail if
- * they are asked for a whole section where none starts.
+ * Fetch some more.  Some methods look at their memory through a region of eight
+ * times the length asked for, below a field of 8 KiB, and fail if that is too
+ * short: these are asked for a whole section.  Others fail if they are asked for
+ * a whole section where none starts.
  */
-static char *fetch_some(AcpiRom *r)
+static bool fetch_some(AcpiRom *r, GError **error)
 {
     size_t end = MIN(MIN(r->got + CALL_MAX, r->length),
                      (r->got / SECTION + 1) * SECTION);
     size_t start = MIN(r->got, end - CALL_MIN);
-    char *why = call(r, start, end);
+    g_autoptr(GError) why = NULL;
 
-    if (why && !r->ask_more && !strstr(why, NOT_FOUND) && !is_interrupted()) {
+    if (call(r, start, end, &why)) {
+        return true;
+    }
+    if (!r->ask_more && !is_not_found(why) && !is_interrupted()) {
         r->ask_more = true;
-        g_free(call(r, start, end));
-        if (r->got >= end) {
-            g_clear_pointer(&why, g_free);
+        if (call(r, start, end, NULL) && r->got >= end) {
+            return true;
         }
     }
-    return why;
+    g_propagate_error(error, g_steal_pointer(&why));
+    return false;
 }
 
 /*
  * Fetch up to @end, and the rest of its unit: images are a multiple of that
- * long.  False with *@why set, or after a signal.
+ * long.
  */
-static bool fetch_to(AcpiRom *r, size_t end, char **why)
+static bool fetch_to(AcpiRom *r, size_t end, GError **error)
 {
     end = (end + UNIT - 1) / UNIT * UNIT;
     if (end > ROM_MAX) {
-        *why = g_strdup_printf("it is longer than %d MiB", ROM_MAX >> 20);
-        return false;
+        return fail(error, "it is longer than %d MiB", ROM_MAX >> 20);
     }
     r->length = MAX(r->length, end);
     while (r->got < r->length) {
-        if (is_interrupted()) {
-            return false;
-        }
         show_progress("calling _ROM", r->got, r->length);
-        *why = fetch_some(r);
-        if (*why) {
+        if (!check_signal(error) || !fetch_some(r, error)) {
             return false;
         }
     }
     return true;
 }
 
+static bool parse_image(const AcpiRom *r, size_t offset, OptimusImage *image,
+                        GError **error)
+{
+    g_autofree char *why = NULL;
+
+    return optimus_rom_image(r->rom, ROM_MAX, offset, !offset, image, &why) ||
+           fail(error, "%s", why);
+}
+
 /*
- * Fetch the image at @offset, which tells how long it is.  What is behind it is
+ * Fetch the image at @offset, which tells how long it is.  What follows it is
  * not touched: there may be nothing.
  */
 static bool fetch_image(AcpiRom *r, size_t offset, OptimusImage *image,
-                        char **why)
+                        GError **error)
 {
     size_t pcir, end;
 
-    if (!fetch_to(r, offset + HEADER_SIZE, why)) {
+    if (!fetch_to(r, offset + OPTIMUS_HEADER_SIZE, error)) {
         return false;
     }
-    pcir = offset + optimus_le16(r->rom + offset + PCIR_POINTER);
-    if (!fetch_to(r, pcir + PCIR_SIZE, why) ||
-        !optimus_rom_image(r->rom, ROM_MAX, offset, !offset, image, why)) {
+    pcir = offset + optimus_pcir_pointer(r->rom + offset);
+    if (!fetch_to(r, pcir + OPTIMUS_PCIR_SIZE, error) ||
+        !parse_image(r, offset, image, error)) {
         return false;
     }
     /* That was without NPDE. */
     end = MIN(offset + image->length, pcir + PCIR_AND_NPDE);
-    return fetch_to(r, end, why) &&
-           optimus_rom_image(r->rom, ROM_MAX, offset, !offset, image, why) &&
-           fetch_to(r, offset + image->length, why);
+    return fetch_to(r, end, error) && parse_image(r, offset, image, error) &&
+           fetch_to(r, offset + image->length, error);
 }
 
-static bool fetch_chain(AcpiRom *r, char **why)
+static bool fetch_chain(AcpiRom *r, GError **error)
 {
     OptimusImage image = { };
 
     do {
-        if (!fetch_image(r, image.offset + image.length, &image, why)) {
+        if (!fetch_image(r, image.offset + image.length, &image, error)) {
             return false;
         }
     } while (!image.last);
     return true;
 }
 
-GByteArray *get_from_acpi(const char *card, PCIName name, char **why)
+GByteArray *get_from_acpi(const char *card, PCIName name, GError **error)
 {
-    g_autoptr(GByteArray) node = read_file(card, "firmware_node/path");
+    g_autoptr(GByteArray) node = read_file(card, "firmware_node/path", NULL);
+    g_autoptr(GByteArray) rom = g_byte_array_new();
+    g_autoptr(GError) why = NULL;
     g_autofree char *path = NULL, *method = NULL;
-    GByteArray *rom = NULL;
+    g_autofree uint8_t *bytes = NULL;
     AcpiRom r = { };
 
     if (!node) {
-        *why = g_strdup("the firmware has no ACPI node for the card");
+        fail(error, "the firmware has no ACPI node for the card");
         return NULL;
     }
     if (access(ACPI_CALL, R_OK | W_OK)) {
-        *why = g_strdup("the module acpi_call is not loaded: install the "
-                        "package acpi-call-dkms and run modprobe acpi_call");
+        fail(error, "the module acpi_call is not loaded: install the package "
+             "acpi-call-dkms and run modprobe acpi_call");
         return NULL;
     }
     path = g_strstrip(g_strndup((const char *)node->data, node->len));
     method = g_strdup_printf("%s._ROM", path);
+    bytes = g_malloc0(ROM_MAX);
     r.method = method;
-    r.rom = g_malloc0(ROM_MAX);
-    if (fetch_chain(&r, why)) {
-        rom = g_byte_array_new();
+    r.rom = bytes;
+    if (fetch_chain(&r, &why)) {
         g_byte_array_append(rom, r.rom, r.got);
-    } else if (*why && strstr(*why, NOT_FOUND)) {
-        g_free(*why);
-        *why = g_strdup_printf("the firmware has no _ROM for it; a card %s has "
-            "a flash of its own", has_own_flash(name) ?
-            "from the generation Turing on, as this one, nearly always" :
-            "without _ROM often");
+        return g_steal_pointer(&rom);
     }
-    g_free(r.rom);
-    return rom;
+    if (is_not_found(why)) {
+        fail(error, "the firmware has no _ROM for it; a card %s has a flash of "
+             "its own", has_own_flash(name) ? "from the generation Turing on, "
+             "as this one, nearly always" : "without _ROM often");
+    } else {
+        g_propagate_error(error, g_steal_pointer(&why));
+    }
+    return NULL;
 }

@@ -70,31 +70,20 @@ static bool guard_end(Guard *guard)
     return ended == guard->pid && WIFEXITED(status) && !WEXITSTATUS(status);
 }
 
-static GByteArray *read_rom(const char *card, char **why)
-{
-    GByteArray *rom = read_file(card, "rom");
-
-    if (!rom) {
-        *why = g_strdup_printf("it cannot be read: %s", g_strerror(errno));
-    }
-    return rom;
-}
-
-static GByteArray *read_enabled(const char *card, int fd, char **why)
+static GByteArray *read_enabled(const char *card, int fd, GError **error)
 {
     GByteArray *rom = NULL;
     Guard guard;
 
     if (!guard_start(&guard, fd)) {
-        *why = g_strdup_printf("no process can be started to switch it off "
-                               "again: %s", g_strerror(errno));
+        fail(error, "no process can be started to switch it off again: %s",
+             g_strerror(errno));
         return NULL;
     }
     if (pwrite(fd, "1\n", 2, 0) == 2) {
-        rom = read_rom(card, why);
+        rom = read_file(card, "rom", error);
     } else {
-        *why = g_strdup_printf("it cannot be switched on: %s",
-                               g_strerror(errno));
+        fail(error, "it cannot be switched on: %s", g_strerror(errno));
     }
     if (!guard_end(&guard)) {
         complain("warning: '%s/rom' could not be switched off again", card);
@@ -102,7 +91,7 @@ static GByteArray *read_enabled(const char *card, int fd, char **why)
     return rom;
 }
 
-GByteArray *get_from_bar(const char *card, PCIName name, char **why)
+GByteArray *get_from_bar(const char *card, PCIName name, GError **error)
 {
     g_autofree char *path = g_build_filename(card, "rom", NULL);
     int fd = open(path, O_RDWR | O_CLOEXEC);
@@ -110,14 +99,14 @@ GByteArray *get_from_bar(const char *card, PCIName name, char **why)
     char byte;
 
     if (fd < 0) {
-        *why = g_strdup_printf("the card has none (%s)", g_strerror(errno));
+        fail(error, "the card has none (%s)", g_strerror(errno));
         return NULL;
     }
     /* The kernel does not tell otherwise whether it is switched on. */
     if (pread(fd, &byte, 1, 0) < 0 && errno == EINVAL) {
-        rom = read_enabled(card, fd, why);
+        rom = read_enabled(card, fd, error);
     } else {
-        rom = read_rom(card, why);
+        rom = read_file(card, "rom", error);
     }
     close(fd);
     return rom;

@@ -7,11 +7,8 @@
 #ifndef OPTIMUS_VBIOS_DUMP_H
 #define OPTIMUS_VBIOS_DUMP_H
 
-/*
- * What the source has for the card with the sysfs directory @card, or NULL with
- * @why set, unless a signal came.
- */
-GByteArray *get_from_acpi(const char *card, PCIName name, char **why);
-GByteArray *get_from_bar(const char *card, PCIName name, char **why);
+/* What the source has for the card with the sysfs directory @card. */
+GByteArray *get_from_acpi(const char *card, PCIName name, GError **error);
+GByteArray *get_from_bar(const char *card, PCIName name, GError **error);
 
 #endif

@@ -6,15 +6,26 @@
 
 #include "vbios.h"
 #include <errno.h>
-#include <getopt.h>
 #include <sys/stat.h>
 
 #define HASH_DIGITS 8           /* of a file's name */
 #define TYPES_WIDTH 16          /* of "x86+EFI+E0+E0+70" */
 #define DEPTH_MAX   4           /* of containers in each other */
 
+static char *out_dir, *device, *host;
+
+static const GOptionEntry options[] = {
+    { "output", 'o', 0, G_OPTION_ARG_FILENAME, &out_dir,
+      "Where to write the ROMs; needed", "DIR" },
+    { "device", 0, 0, G_OPTION_ARG_FILENAME, &device,
+      "Say which one fits a card with these IDs, as 10de:139b",
+      "VENDOR:DEVICE" },
+    { "host", 0, 0, G_OPTION_ARG_FILENAME, &host,
+      "The same for a card of this machine, as 01:00.0", "BDF" },
+    { }
+};
+
 typedef struct Extract {
-    const char *dir;
     bool wanted;                /* whether a card was named */
     PCIName card;
     GHashTable *seen;           /* SHA-256 of what was written */
@@ -22,7 +33,7 @@ typedef struct Extract {
     unsigned int cut_off;
     bool unsearched;            /* something, which was said */
     char *fits;                 /* the file that fits the card best */
-    OptimusFate fate;           /* of that */
+    OptimusVerdict verdict;     /* on that */
     char *remarks;
 } Extract;
 
@@ -84,37 +95,37 @@ static const char *compare(Extract *x, const Chain *chain, const uint8_t *rom,
                            const char *path)
 {
     g_autofree char *remarks = NULL;
-    OptimusFate fate;
+    OptimusVerdict verdict;
 
     if (!x->wanted || !chain_is_for(chain, rom, x->card)) {
         return "";
     }
-    fate = chain_judge(chain, rom, x->card, &remarks);
-    if (!x->fits || fate < x->fate) {
+    verdict = chain_judge(chain, rom, x->card, &remarks);
+    if (!x->fits || verdict < x->verdict) {
         g_free(x->fits);
         g_free(x->remarks);
         x->fits = g_strdup(path);
         x->remarks = g_steal_pointer(&remarks);
-        x->fate = fate;
+        x->verdict = verdict;
     }
-    return fate == OPTIMUS_USELESS ? "  (not usable)" : "  (fits)";
+    return verdict == OPTIMUS_USELESS ? "  (not usable)" : "  (fits)";
 }
 
 /* Write a chain into a file of its own, unless it is in one. */
 static bool keep(Extract *x, const Chain *chain, const uint8_t *rom,
-                 const char *where)
+                 const char *where, GError **error)
 {
     const uint8_t *data = rom + chain->offset;
     char *hash = g_compute_checksum_for_data(G_CHECKSUM_SHA256, data,
                                              chain->length);
     g_autofree char *name = file_name(chain, rom, hash);
-    g_autofree char *path = g_build_filename(x->dir, name, NULL);
+    g_autofree char *path = g_build_filename(out_dir, name, NULL);
 
     if (!g_hash_table_add(x->seen, hash)) {
         return true;
     }
     if (!is_there_already(path, data, chain->length) &&
-        !write_output(path, false, data, chain->length)) {
+        !write_output(path, false, data, chain->length, error)) {
         return false;
     }
     x->found++;
@@ -123,27 +134,28 @@ static bool keep(Extract *x, const Chain *chain, const uint8_t *rom,
 }
 
 /* @where: how to call all of it, or NULL to tell offsets. */
-static bool search(Extract *x, const InputFile *file, const char *where)
+static bool search(Extract *x, const InputFile *file, const char *where,
+                   GError **error)
 {
-    ChainScan scan;
+    OptimusScan scan;
     Chain chain;
     bool kept = true;
 
-    scan_start(&scan, file->data, file->size, !where);
-    while (kept && scan_next(&scan, &chain)) {
+    optimus_scan_start(&scan, file->data, file->size);
+    while (kept && scan_next(&scan, &chain, !where)) {
         g_autofree char *offset = g_strdup_printf("0x%08zx", chain.offset);
 
-        kept = keep(x, &chain, file->data, where ?: offset);
+        kept = keep(x, &chain, file->data, where ?: offset, error);
         chain_free(&chain);
     }
     x->cut_off += scan.broken;
-    scan_end(&scan);
+    optimus_scan_end(&scan);
     end_progress();
-    return kept && !is_interrupted();
+    return kept && check_signal(error);
 }
 
 /* All files below @dir but UEFIExtract's remarks. */
-static bool search_unpacked(Extract *x, const char *dir)
+static bool search_unpacked(Extract *x, const char *dir, GError **error)
 {
     g_autoptr(GDir) listing = g_dir_open(dir, 0, NULL);
     const char *name;
@@ -155,23 +167,20 @@ static bool search_unpacked(Extract *x, const char *dir)
         bool good;
 
         show_progress("searching what was unpacked", 0, 0);
-        if (is_interrupted()) {
-            return false;
-        }
         if (lstat(path, &st) || (!S_ISDIR(st.st_mode) && !st.st_size) ||
             g_str_equal(name, "info.txt")) {
             continue;
         }
         if (S_ISDIR(st.st_mode)) {
-            good = search_unpacked(x, path);
+            good = search_unpacked(x, path, error);
         } else {
-            good = map_input(&file, path);
+            good = map_input(&file, path, error);
             if (good) {
-                good = search(x, &file, "(compressed)");
+                good = search(x, &file, "(compressed)", error);
                 unmap_input(&file);
             }
         }
-        if (!good) {
+        if (!good || !check_signal(error)) {
             return false;
         }
     }
@@ -179,16 +188,22 @@ static bool search_unpacked(Extract *x, const char *dir)
 }
 
 /* The compressed parts of UEFI firmware. */
-static bool search_uefi(Extract *x, const InputFile *file)
+static bool search_uefi(Extract *x, const InputFile *file, GError **error)
 {
-    char *unpacked = unpack_uefi(file, x->dir);
+    g_autoptr(GError) why = NULL;
+    char *unpacked = unpack_uefi(file, out_dir, &why);
     bool good;
 
+    end_progress();
     if (!unpacked) {
+        if (!check_signal(error)) {
+            return false;
+        }
+        complain("%s", why->message);
         x->unsearched = true;
-        return !is_interrupted();
+        return true;
     }
-    good = search_unpacked(x, unpacked);
+    good = search_unpacked(x, unpacked, error);
     end_progress();
     remove_tree(unpacked);
     return good;
@@ -196,16 +211,16 @@ static bool search_uefi(Extract *x, const InputFile *file)
 
 /* All that is in the file, and in what is packed in it. */
 static bool search_all(Extract *x, const InputFile *file, const char *where,
-                       unsigned int depth)
+                       unsigned int depth, GError **error)
 {
     size_t at = 0;
 
-    if (!search(x, file, where)) {
+    if (!search(x, file, where, error)) {
         return false;
     }
     while (depth < DEPTH_MAX) {
-        g_autoptr(GByteArray) section = next_dell_section(file->data, file->size,
-                                                          &at);
+        g_autoptr(GByteArray) section =
+            next_dell_section(file->data, file->size, &at);
         InputFile inner = { .path = file->path };
 
         if (!section) {
@@ -213,156 +228,139 @@ static bool search_all(Extract *x, const InputFile *file, const char *where,
         }
         inner.data = section->data;
         inner.size = section->len;
-        if (!search_all(x, &inner, "(compressed)", depth + 1)) {
+        if (!search_all(x, &inner, "(compressed)", depth + 1, error)) {
             return false;
         }
     }
-    return !is_uefi(file) || search_uefi(x, file);
+    return !is_uefi(file) || search_uefi(x, file, error);
 }
 
 static bool search_registry(Extract *x, const InputFile *file,
-                            const GPtrArray *values)
+                            const GPtrArray *values, GError **error)
 {
     for (guint i = 0; i < values->len; i++) {
         const GByteArray *value = values->pdata[i];
         InputFile inner = { file->path, value->data, value->len };
 
-        if (!search(x, &inner, "(registry)")) {
+        if (!search(x, &inner, "(registry)", error)) {
             return false;
         }
     }
     return true;
 }
 
-static bool search_file(Extract *x, const InputFile *file)
+static bool search_file(Extract *x, const InputFile *file, GError **error)
 {
     g_autoptr(GPtrArray) values = registry_values(file->data, file->size);
 
-    return values ? search_registry(x, file, values) :
-                    search_all(x, file, NULL, 0);
+    return values ? search_registry(x, file, values, error) :
+                    search_all(x, file, NULL, 0, error);
 }
 
-static void complain_of_nothing(const Extract *x, const InputFile *file)
+static bool fail_without_rom(const Extract *x, const InputFile *file,
+                             GError **error)
 {
     g_autofree char *advice = container_advice(file);
 
     if (x->unsearched) {
-        return;
+        return false;           /* that was said */
     }
-    if (advice) {
-        complain("'%s' has no complete option ROM in it: %s", file->path,
-                 advice);
-    } else {
-        complain("'%s' has no complete option ROM in it%s", file->path,
-                 x->wanted && has_own_flash(x->card) ? ": the firmware of a "
-                 "machine with such a card has none, as the card has a flash of "
-                 "its own" : ": if it is an archive or an installer, unpack it "
-                 "first");
+    if (!advice) {
+        advice = g_strdup(x->wanted && has_own_flash(x->card) ?
+            "the firmware of a machine with such a card has none, as the card "
+            "has a flash of its own" :
+            "if it is an archive or an installer, unpack it first");
     }
+    return fail(error, "'%s' has no complete option ROM in it: %s", file->path,
+                advice);
 }
 
-static int report(const Extract *x, const InputFile *file)
+static bool report(const Extract *x, const InputFile *file, GError **error)
 {
     if (x->cut_off) {
         say("left out: %u that %s incomplete", x->cut_off,
             x->cut_off == 1 ? "is" : "are");
     }
     if (!x->found) {
-        complain_of_nothing(x, file);
-        return EXIT_BAD;
+        return fail_without_rom(x, file, error);
     }
     if (!x->wanted) {
-        return EXIT_GOOD;
+        return true;
     }
     if (!x->fits) {
-        complain("'%s' has no option ROM for %04x:%04x in it: %s", file->path,
-                 x->card.vendor, x->card.device, has_own_flash(x->card) ?
-                 "such a card has a flash of its own as a rule, and needs none" :
-                 "get the firmware of the machine that has that card");
-        return EXIT_BAD;
+        return fail(error, "'%s' has no option ROM for %04x:%04x in it: %s",
+                    file->path, x->card.vendor, x->card.device,
+                    has_own_flash(x->card) ?
+                    "such a card has a flash of its own as a rule, and needs "
+                    "none" :
+                    "get the firmware of the machine that has that card");
     }
-    if (x->fate == OPTIMUS_USELESS) {
-        complain("'%s' has no video BIOS for %04x:%04x in it; of '%s': %s",
-                 file->path, x->card.vendor, x->card.device, x->fits,
-                 x->remarks);
-        return EXIT_BAD;
+    if (x->verdict == OPTIMUS_USELESS) {
+        return fail(error, "'%s' has no video BIOS for %04x:%04x in it; of "
+                    "'%s': %s", file->path, x->card.vendor, x->card.device,
+                    x->fits, x->remarks);
     }
     say("'%s' fits %04x:%04x%s%s", x->fits, x->card.vendor, x->card.device,
         *x->remarks ? "; but " : "", x->remarks);
-    return EXIT_GOOD;
+    return true;
 }
 
-static int extract(Extract *x, const char *path)
+static bool extract(Extract *x, const InputFile *file, GError **error)
 {
-    InputFile file;
-    int code;
+    bool good;
 
-    if (!map_input(&file, path)) {
-        return EXIT_BAD;
-    }
-    if (g_mkdir_with_parents(x->dir, 0777)) {
-        complain("'%s' cannot be made a directory: %s", x->dir,
-                 g_strerror(errno));
-        unmap_input(&file);
-        return EXIT_BAD;
+    if (g_mkdir_with_parents(out_dir, 0777)) {
+        return fail(error, "'%s' cannot be made a directory: %s", out_dir,
+                    g_strerror(errno));
     }
     catch_signals();
     x->seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    code = search_file(x, &file) ? report(x, &file) : EXIT_BAD;
+    good = search_file(x, file, error) && report(x, file, error);
     g_hash_table_unref(x->seen);
     g_free(x->fits);
     g_free(x->remarks);
-    unmap_input(&file);
-    return code;
+    return good;
 }
 
-int extract_main(int argc, char **argv)
+/* The card that was named, if one was. */
+static bool read_card(Extract *x, GError **error)
 {
-    static const struct option options[] = {
-        { "device", required_argument, NULL, 'd' },
-        { "host", required_argument, NULL, 'H' },
-        { "help", no_argument, NULL, 'h' },
-        { }
-    };
-    const char *device = NULL, *host = NULL;
-    Extract x = { };
-    int c;
+    g_autofree char *dir = NULL;
 
-    while ((c = getopt_long(argc, argv, "ho:", options, NULL)) >= 0) {
-        switch (c) {
-        case 'o':
-            x.dir = optarg;
-            break;
-        case 'd':
-            device = optarg;
-            break;
-        case 'H':
-            host = optarg;
-            break;
-        case 'h':
-            return print_help();
-        default:
-            return wrong_option();
-        }
-    }
-    if (argc - optind != 1 || !x.dir) {
-        return wrong_usage("extract takes one firmware file, and -o DIR");
-    }
+    x->wanted = device || host;
     if (device && host) {
-        return wrong_usage("--device and --host both name a card: use one");
+        return fail_usage(error, "--device and --host both name a card: use "
+                          "one");
     }
-    if (device && !parse_pci_name(device, &x.card)) {
-        return wrong_usage("'%s' is not VENDOR:DEVICE, such as 10de:139b",
-                           device);
+    if (device && !parse_pci_name(device, &x->card)) {
+        return fail_usage(error, "'%s' is not VENDOR:DEVICE, such as 10de:139b",
+                          device);
     }
     if (host) {
-        bool usage;
-        g_autofree char *dir = find_card(host, &x.card, &usage);
-
-        if (!dir) {
-            return usage ? EXIT_USAGE : EXIT_BAD;
-        }
+        dir = find_card(host, &x->card, error);
     }
-    x.wanted = device || host;
-    return extract(&x, argv[optind]);
+    return !host || dir;
 }
+
+static bool run(char **files, GError **error)
+{
+    Extract x = { };
+    InputFile file;
+    bool good;
+
+    if (!out_dir) {
+        return fail_usage(error, "extract takes -o DIR");
+    }
+    if (!read_card(&x, error) || !map_input(&file, *files, error)) {
+        return false;
+    }
+    good = extract(&x, &file, error);
+    unmap_input(&file);
+    return good;
+}
+
+const Command extract_command = {
+    "extract", "FIRMWARE -o DIR",
+    "write the option ROMs in a firmware update, a flash dump or an export of\n"
+    "         Windows' registry into files of their own", 1, options, run
+};

@@ -28,31 +28,33 @@ static void G_GNUC_NORETURN say_lost(int number)
     _exit(EXIT_BAD);
 }
 
-static bool map_fd(InputFile *file, int fd)
+static const char *kind_of(const struct stat *st)
+{
+    return S_ISDIR(st->st_mode) ? "a directory" :
+           S_ISFIFO(st->st_mode) ? "a FIFO" : "a device";
+}
+
+static bool map_fd(InputFile *file, int fd, GError **error)
 {
     struct stat st;
     void *data;
 
     if (fstat(fd, &st)) {
-        complain("'%s' cannot be read: %s", file->path, g_strerror(errno));
-        return false;
+        return fail(error, "'%s' cannot be read: %s", file->path,
+                    g_strerror(errno));
     }
     if (!S_ISREG(st.st_mode)) {
-        complain("'%s' is %s, not a file: copy what is in it into a file and "
-                 "name that", file->path,
-                 S_ISDIR(st.st_mode) ? "a directory" :
-                 S_ISFIFO(st.st_mode) ? "a FIFO" : "a device");
-        return false;
+        return fail(error, "'%s' is %s, not a file: copy what is in it into a "
+                    "file and name that", file->path, kind_of(&st));
     }
     if (!st.st_size) {
-        complain("'%s' is empty: get it again", file->path);
-        return false;
+        return fail(error, "'%s' is empty: get it again", file->path);
     }
     data = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (data == MAP_FAILED) {
-        complain("'%s' cannot be mapped into memory (%s): copy it to a local "
-                 "disk and name the copy", file->path, g_strerror(errno));
-        return false;
+        return fail(error, "'%s' cannot be mapped into memory (%s): copy it to "
+                    "a local disk and name the copy", file->path,
+                    g_strerror(errno));
     }
     signal(SIGBUS, say_lost);
     file->data = data;
@@ -60,7 +62,7 @@ static bool map_fd(InputFile *file, int fd)
     return true;
 }
 
-bool map_input(InputFile *file, const char *path)
+bool map_input(InputFile *file, const char *path, GError **error)
 {
     /* Without O_NONBLOCK a FIFO would wait for its writer. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -68,10 +70,9 @@ bool map_input(InputFile *file, const char *path)
 
     *file = (InputFile) { .path = path };
     if (fd < 0) {
-        complain("'%s' cannot be read: %s", path, g_strerror(errno));
-        return false;
+        return fail(error, "'%s' cannot be read: %s", path, g_strerror(errno));
     }
-    mapped = map_fd(file, fd);
+    mapped = map_fd(file, fd, error);
     close(fd);
     return mapped;
 }
@@ -81,26 +82,22 @@ void unmap_input(InputFile *file)
     munmap((void *)file->data, file->size);
 }
 
-bool check_output(const char *path, bool force)
+bool check_output(const char *path, bool force, GError **error)
 {
     g_autofree char *dir = g_path_get_dirname(path);
     struct stat st;
 
     if (!stat(path, &st) && !S_ISREG(st.st_mode)) {
-        complain("'%s' is %s, not a file: name a file to write", path,
-                 S_ISDIR(st.st_mode) ? "a directory" :
-                 S_ISFIFO(st.st_mode) ? "a FIFO" : "a device");
-        return false;
+        return fail(error, "'%s' is %s, not a file: name a file to write",
+                    path, kind_of(&st));
     }
     if (!lstat(path, &st) && !force) {
-        complain("'%s' exists: name another file to write, or add --force",
-                 path);
-        return false;
+        return fail(error, "'%s' exists: name another file to write, or add "
+                    "--force", path);
     }
     if (!g_file_test(dir, G_FILE_TEST_IS_DIR)) {
-        complain("'%s' cannot be written: there is no directory '%s'", path,
-                 dir);
-        return false;
+        return fail(error, "'%s' cannot be written: there is no directory '%s'",
+                    path, dir);
     }
     return true;
 }
@@ -136,7 +133,7 @@ static bool move_output(const char *from, const char *to, bool force)
 }
 
 bool write_output(const char *path, bool force, const uint8_t *data,
-                  size_t size)
+                  size_t size, GError **error)
 {
     g_autofree char *temporary = g_strdup_printf("%s.XXXXXX", path);
     mode_t mask = umask(0);
@@ -144,13 +141,13 @@ bool write_output(const char *path, bool force, const uint8_t *data,
     int fd;
 
     umask(mask);
-    if (!check_output(path, force)) {
+    if (!check_output(path, force, error)) {
         return false;
     }
     fd = g_mkstemp_full(temporary, O_WRONLY | O_CLOEXEC, 0666 & ~mask);
     if (fd < 0) {
-        complain("'%s' cannot be written: %s", path, g_strerror(errno));
-        return false;
+        return fail(error, "'%s' cannot be written: %s", path,
+                    g_strerror(errno));
     }
     written = write_all(fd, data, size);
     if (close(fd)) {
@@ -159,37 +156,29 @@ bool write_output(const char *path, bool force, const uint8_t *data,
     if (written && move_output(temporary, path, force)) {
         return true;
     }
-    if (!is_interrupted()) {
-        complain("'%s' cannot be written: %s; nothing was written", path,
-                 g_strerror(errno));
-    }
+    fail(error, "'%s' cannot be written: %s; nothing was written", path,
+         g_strerror(errno));
     unlink(temporary);
     return false;
 }
 
-void close_keeping_errno(int fd)
-{
-    int error = errno;
-
-    close(fd);
-    errno = error;
-}
-
-GByteArray *read_file(const char *dir, const char *name)
+GByteArray *read_file(const char *dir, const char *name, GError **error)
 {
     g_autofree char *path = g_build_filename(dir, name, NULL);
     g_autoptr(GByteArray) bytes = g_byte_array_new();
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     uint8_t buffer[4096];
-    ssize_t n;
+    ssize_t n = fd;
 
-    if (fd < 0) {
-        return NULL;
-    }
-    while ((n = read(fd, buffer, sizeof(buffer))) > 0 &&
+    while (n >= 0 && (n = read(fd, buffer, sizeof(buffer))) > 0 &&
            bytes->len < READ_MAX) {
         g_byte_array_append(bytes, buffer, n);
     }
-    close_keeping_errno(fd);
+    if (n < 0) {
+        fail(error, "'%s' cannot be read: %s", path, g_strerror(errno));
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
     return n < 0 ? NULL : g_steal_pointer(&bytes);
 }

@@ -232,7 +232,7 @@ static char *host_name(const Address *host)
                            host->slot, host->function);
 }
 
-static bool add_hostdevs(Guest *guest, const Domain *domain)
+static bool add_hostdevs(Guest *guest, const Domain *domain, GError **error)
 {
     for (unsigned int i = 0; i < domain->hostdevs->len; i++) {
         Device *device = &g_array_index(domain->hostdevs, Device, i);
@@ -241,9 +241,8 @@ static bool add_hostdevs(Guest *guest, const Domain *domain)
         char *place = domain_place(domain, &device->guest, &why);
 
         if (!place) {
-            complain("'%s': the device %s of the host %s", guest->path, host,
-                     why);
-            return false;
+            return fail(error, "'%s': the device %s of the host %s",
+                        guest->path, host, why);
         }
         add_card(guest, place, g_steal_pointer(&host),
                  g_strdup(device->alias), NULL);
@@ -256,7 +255,7 @@ static void free_hostdev(gpointer data)
     g_free(((Device *)data)->alias);
 }
 
-static bool read_domain(Guest *guest, const char *text)
+static bool read_domain(Guest *guest, const char *text, GError **error)
 {
     static const GMarkupParser parser = {
         .start_element = start_element,
@@ -268,17 +267,17 @@ static bool read_domain(Guest *guest, const char *text)
     };
     GMarkupParseContext *context = g_markup_parse_context_new(&parser, 0,
                                                               &domain, NULL);
-    g_autoptr(GError) error = NULL;
+    g_autoptr(GError) why = NULL;
     bool good;
 
     g_array_set_clear_func(domain.hostdevs, free_hostdev);
-    good = g_markup_parse_context_parse(context, text, -1, &error) &&
-           g_markup_parse_context_end_parse(context, &error);
+    good = g_markup_parse_context_parse(context, text, -1, &why) &&
+           g_markup_parse_context_end_parse(context, &why);
     if (good) {
-        good = add_hostdevs(guest, &domain);
+        good = add_hostdevs(guest, &domain, error);
     } else {
-        complain("'%s' is no domain of libvirt's: %s", guest->path,
-                 error->message);
+        fail(error, "'%s' is no domain of libvirt's: %s", guest->path,
+             why->message);
     }
     g_markup_parse_context_free(context);
     g_array_free(domain.hostdevs, true);
@@ -380,22 +379,20 @@ static void read_proxmox(Guest *guest, const char *text)
 }
 
 /* Any file that is not XML is taken for one of Proxmox'. */
-static bool read_cards(Guest *guest, const char *text)
+static bool read_cards(Guest *guest, const char *text, GError **error)
 {
     guest->is_libvirt = *text == '<';
     if (!guest->is_libvirt) {
         read_proxmox(guest, text);
-    } else if (!read_domain(guest, text)) {
+    } else if (!read_domain(guest, text, error)) {
         return false;
     }
-    if (!guest->cards->len) {
-        complain("'%s' gives the guest no PCI device of the host: assign the "
-                 "card first, or name its place with --at", guest->path);
-    }
-    return guest->cards->len;
+    return guest->cards->len ||
+           fail(error, "'%s' gives the guest no PCI device of the host: assign "
+                "the card first, or name its place with --at", guest->path);
 }
 
-Guest *read_guest(const char *path)
+Guest *read_guest(const char *path, GError **error)
 {
     Guest *guest = g_new(Guest, 1);
     InputFile file;
@@ -405,10 +402,10 @@ Guest *read_guest(const char *path)
         .path = path,
         .cards = g_ptr_array_new_with_free_func(free_card),
     };
-    if (map_input(&file, path)) {
+    if (map_input(&file, path, error)) {
         g_autofree char *text = g_strndup((const char *)file.data, file.size);
 
-        good = read_cards(guest, g_strchug(text));
+        good = read_cards(guest, g_strchug(text), error);
         unmap_input(&file);
     }
     if (!good) {

@@ -62,22 +62,21 @@ bool read_pci_id(const char *dir, const char *file, uint16_t *id)
     return true;
 }
 
-char *find_card(const char *bdf, PCIName *name, bool *usage)
+char *find_card(const char *bdf, PCIName *name, GError **error)
 {
     g_autofree char *full = NULL;
     g_autofree char *dir = NULL;
 
-    *usage = !parse_bdf(bdf, &full);
-    if (*usage) {
-        complain("'%s' is not the address of a card: give it as lspci shows "
-                 "it, such as 01:00.0", bdf);
+    if (!parse_bdf(bdf, &full)) {
+        fail_usage(error, "'%s' is not the address of a card: give it as lspci "
+                   "shows it, such as 01:00.0", bdf);
         return NULL;
     }
     dir = g_build_filename("/sys/bus/pci/devices", full, NULL);
     if (!read_pci_id(dir, "vendor", &name->vendor) ||
         !read_pci_id(dir, "device", &name->device)) {
-        complain("this machine has no card at %s: see the output of lspci",
-                 full);
+        fail(error, "this machine has no card at %s: see the output of lspci",
+             full);
         return NULL;
     }
     return g_steal_pointer(&dir);

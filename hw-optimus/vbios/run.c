@@ -25,16 +25,14 @@ static void be_quiet(gpointer unused)
     dup2(null, STDERR_FILENO);
 }
 
-bool run_tool(const char *dir, char **argv, const char *work, char **why)
+bool run_tool(const char *dir, char **argv, const char *work, GError **error)
 {
-    g_autoptr(GError) error = NULL;
     GPid pid;
     int status;
 
     if (!g_spawn_async(dir, argv, NULL,
                        G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD,
-                       be_quiet, NULL, &pid, &error)) {
-        *why = g_strdup(error->message);
+                       be_quiet, NULL, &pid, error)) {
         return false;
     }
     while (!waitpid(pid, &status, WNOHANG)) {
@@ -42,17 +40,15 @@ bool run_tool(const char *dir, char **argv, const char *work, char **why)
         if (is_interrupted()) {
             kill(pid, SIGKILL);
             waitpid(pid, &status, 0);
-            return false;
+            return check_signal(error);
         }
         g_usleep(WAIT_PERIOD);
     }
-    if (WIFEXITED(status) && !WEXITSTATUS(status)) {
-        return true;
+    if (!WIFEXITED(status)) {
+        return fail(error, "it crashed with signal %d", WTERMSIG(status));
     }
-    *why = WIFEXITED(status) ?
-        g_strdup_printf("it ended with exit code %d", WEXITSTATUS(status)) :
-        g_strdup_printf("it crashed with signal %d", WTERMSIG(status));
-    return false;
+    return !WEXITSTATUS(status) ||
+           fail(error, "it ended with exit code %d", WEXITSTATUS(status));
 }
 
 static int remove_one(const char *path, const struct stat *st, int type,

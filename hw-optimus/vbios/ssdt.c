@@ -6,7 +6,6 @@
 
 #include "vbios.h"
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,6 +13,21 @@
 #define COMPILER "iasl"
 #define BATTERY  "battery.aml"
 #define PCI_SYSFS "/sys/bus/pci/devices"
+
+static char *out_dir, *at, *guest_file;
+static gboolean with_battery;
+
+static const GOptionEntry options[] = {
+    { "output", 'o', 0, G_OPTION_ARG_FILENAME, &out_dir,
+      "The new directory for the tables; needed", "DIR" },
+    { "at", 0, 0, G_OPTION_ARG_FILENAME, &at, "Where the card is in the guest, "
+      "as 01.0, or 1c.0/00.0 behind a root port at 1c.0", "PLACE" },
+    { "for", 0, 0, G_OPTION_ARG_FILENAME, &guest_file,
+      "The guest: its libvirt XML or Proxmox configuration", "FILE" },
+    { "battery", 0, 0, G_OPTION_ARG_NONE, &with_battery,
+      "A battery too, for Windows drivers that look for one", NULL },
+    { }
+};
 
 /* QEMU aborts when all ACPI tables together have more than 2 MiB. */
 #define ROM_MAX 0x100000u
@@ -33,7 +47,6 @@ typedef struct Ssdt {
     char *scope;                /* the ACPI path of @place */
     Guest *guest;               /* or NULL */
     const GuestCard *card;      /* of @guest */
-    bool battery;
     GPtrArray *tables;          /* their file names */
 } Ssdt;
 
@@ -68,7 +81,7 @@ static char *find_host(const Ssdt *s)
 }
 
 /* Of the guest's cards the one that the VBIOS is for */
-static bool choose_card(Ssdt *s)
+static bool choose_card(Ssdt *s, GError **error)
 {
     g_autoptr(GString) all = g_string_new(NULL);
     unsigned int found = 0;
@@ -85,10 +98,9 @@ static bool choose_card(Ssdt *s)
         }
     }
     if (found != 1) {
-        complain("'%s' has several devices of the host (%s), and which one "
-                 "'%s' is for cannot be told here: name its place with --at",
-                 s->guest->path, all->str, s->rom.path);
-        return false;
+        return fail(error, "'%s' has several devices of the host (%s), and "
+                    "which one '%s' is for cannot be told here: name its place "
+                    "with --at", s->guest->path, all->str, s->rom.path);
     }
     s->place = s->card->place;
     s->scope = place_to_acpi(s->place);
@@ -98,76 +110,76 @@ static bool choose_card(Ssdt *s)
 /* Writing */
 
 /* Whoever runs the guest is to read the table, whatever the umask is. */
-static bool add_table(Ssdt *s, const char *dir, const char *name)
+static bool add_table(Ssdt *s, const char *dir, const char *name,
+                      GError **error)
 {
     g_autofree char *path = g_build_filename(dir, name, NULL);
 
     if (chmod(path, 0644)) {
-        complain("'%s' cannot be written: %s", path, g_strerror(errno));
-        return false;
+        return fail(error, "'%s' cannot be written: %s", path,
+                    g_strerror(errno));
     }
     g_ptr_array_add(s->tables, g_strdup(name));
     return true;
 }
 
 /* The battery is where scripts/install puts it: in PREFIX/lib/vfio-optimus. */
-static bool copy_battery(Ssdt *s, const char *dir)
+static bool copy_battery(Ssdt *s, const char *dir, GError **error)
 {
     g_autofree char *program = g_file_read_link("/proc/self/exe", NULL);
     g_autofree char *bin = g_path_get_dirname(program ?: "");
     g_autofree char *prefix = g_path_get_dirname(bin);
     g_autofree char *lib = g_build_filename(prefix, "lib/vfio-optimus", NULL);
     g_autofree char *path = g_build_filename(dir, BATTERY, NULL);
-    g_autoptr(GByteArray) table = read_file(lib, BATTERY);
+    g_autoptr(GError) why = NULL;
+    g_autoptr(GByteArray) table = read_file(lib, BATTERY, &why);
 
     if (!table) {
-        complain("'%s/" BATTERY "' cannot be read: %s; run scripts/install, "
-                 "which makes it where " COMPILER " is installed", lib,
-                 g_strerror(errno));
-        return false;
+        return fail(error, "%s; run scripts/install, which makes it where "
+                    COMPILER " is installed", why->message);
     }
-    return write_output(path, true, table->data, table->len) &&
-           add_table(s, dir, BATTERY);
+    return write_output(path, true, table->data, table->len, error) &&
+           add_table(s, dir, BATTERY, error);
 }
 
 /* Compile @asl into @name.aml in @dir. */
-static bool compile(Ssdt *s, const char *dir, const char *name, const char *asl)
+static bool compile(Ssdt *s, const char *dir, const char *name, const char *asl,
+                    GError **error)
 {
     g_autofree char *source = g_build_filename(dir, "source.asl", NULL);
     g_autofree char *aml = g_strconcat(name, ".aml", NULL);
-    g_autofree char *why = NULL;
+    g_autoptr(GError) why = NULL;
     char *argv[] = { (char *)COMPILER, (char *)"-p", (char *)name,
                      (char *)"source.asl", NULL };
 
-    if (!write_output(source, true, (const uint8_t *)asl, strlen(asl))) {
+    if (!write_output(source, true, (const uint8_t *)asl, strlen(asl),
+                      error)) {
         return false;
     }
     if (!run_tool(dir, argv, "compiling with " COMPILER, &why)) {
-        if (!is_interrupted()) {
-            complain("'%s' cannot be compiled by " COMPILER ": %s", aml, why);
-        }
-        return false;
+        return fail(error, "'%s' cannot be compiled by " COMPILER ": %s", aml,
+                    why->message);
     }
     remove(source);
-    return add_table(s, dir, aml);
+    return add_table(s, dir, aml, error);
 }
 
-static bool compile_all(Ssdt *s, const char *dir)
+static bool compile_all(Ssdt *s, const char *dir, GError **error)
 {
     g_autofree char *method = method_table_asl(s->rom.size, s->scope);
 
-    if (s->battery && !copy_battery(s, dir)) {
+    if (with_battery && !copy_battery(s, dir, error)) {
         return false;
     }
     for (unsigned int i = 0; i < rom_tables(s->rom.size); i++) {
         g_autofree char *asl = rom_table_asl(&s->rom, s->scope, i);
         g_autofree char *name = g_strdup_printf("rom-%02u", i);
 
-        if (!compile(s, dir, name, asl)) {
+        if (!compile(s, dir, name, asl, error)) {
             return false;
         }
     }
-    return compile(s, dir, "rom-method", method);
+    return compile(s, dir, "rom-method", method, error);
 }
 
 /* Whether the tables in @dir are all that is in s->out. */
@@ -181,8 +193,8 @@ static bool is_there_already(const Ssdt *s, const char *dir)
     }
     for (unsigned int i = 0; i < s->tables->len; i++) {
         const char *name = g_ptr_array_index(s->tables, i);
-        g_autoptr(GByteArray) old = read_file(s->out, name);
-        g_autoptr(GByteArray) new = read_file(dir, name);
+        g_autoptr(GByteArray) old = read_file(s->out, name, NULL);
+        g_autoptr(GByteArray) new = read_file(dir, name, NULL);
 
         if (!old || !new || old->len != new->len ||
             memcmp(old->data, new->data, new->len)) {
@@ -193,30 +205,29 @@ static bool is_there_already(const Ssdt *s, const char *dir)
 }
 
 /* All tables are there, or none. */
-static bool write_tables(Ssdt *s)
+static bool write_tables(Ssdt *s, GError **error)
 {
     char *dir = g_strconcat(s->out, ".XXXXXX", NULL);
     bool written;
 
     if (!g_mkdtemp_full(dir, 0755)) {
-        complain("'%s' cannot be written: %s", s->out, g_strerror(errno));
+        fail(error, "'%s' cannot be written: %s", s->out, g_strerror(errno));
         g_free(dir);
         return false;
     }
-    written = compile_all(s, dir);
+    written = compile_all(s, dir, error);
     end_progress();
     if (written && !chmod(dir, 0755) && !rename(dir, s->out)) {
         g_free(dir);
         return true;
     }
     if (written && errno != ENOTEMPTY && errno != EEXIST) {
-        complain("'%s' cannot be written: %s", s->out, g_strerror(errno));
-        written = false;
+        written = fail(error, "'%s' cannot be written: %s", s->out,
+                       g_strerror(errno));
     } else if (written && !is_there_already(s, dir)) {
-        complain("'%s' has other files in it than these tables, perhaps those "
-                 "of another ROM or place: remove it, or name another "
-                 "directory", s->out);
-        written = false;
+        written = fail(error, "'%s' has other files in it than these tables, "
+                       "perhaps those of another ROM or place: remove it, or "
+                       "name another directory", s->out);
     }
     remove_tree(dir);
     return written;
@@ -377,100 +388,67 @@ static bool is_plain(const char *path)
     return true;
 }
 
-static bool check(Ssdt *s)
+static bool check(Ssdt *s, GError **error)
 {
     g_autofree char *compiler = g_find_program_in_path(COMPILER);
     g_autofree char *why = NULL;
 
     if (!is_plain(s->out)) {
-        complain("'%s' would have to be quoted in arguments: name a directory "
-                 "of letters, digits and ._-+@ only", s->out);
-        return false;
+        return fail(error, "'%s' would have to be quoted in arguments: name a "
+                    "directory of letters, digits and ._-+@ only", s->out);
     }
     if (s->rom.size > ROM_MAX) {
-        complain("'%s' has %zu bytes, and the ACPI tables of QEMU have room for "
-                 "%u: see with optimus-vbios info what it is", s->rom.path,
-                 s->rom.size, ROM_MAX);
-        return false;
+        return fail(error, "'%s' has %zu bytes, and the ACPI tables of QEMU "
+                    "have room for %u: see with optimus-vbios info what it is",
+                    s->rom.path, s->rom.size, ROM_MAX);
     }
     if (!chain_at(s->rom.data, s->rom.size, 0, &s->chain, &why)) {
-        complain("'%s' is no video BIOS: %s; see optimus-vbios info",
-                 s->rom.path, why);
-        return false;
+        return fail(error, "'%s' is no video BIOS: %s; see optimus-vbios info",
+                    s->rom.path, why);
     }
-    if (!compiler) {
-        complain("there is no " COMPILER " here, which compiles the tables: "
-                 "install acpica-tools (Arch and openSUSE: acpica)");
-        return false;
-    }
-    return true;
+    return compiler ||
+           fail(error, "there is no " COMPILER " here, which compiles the "
+                "tables: install acpica-tools (Arch and openSUSE: acpica)");
 }
 
-static bool make(Ssdt *s)
+static bool make(Ssdt *s, GError **error)
 {
-    if (!check(s) || (s->guest && !choose_card(s)) || !write_tables(s)) {
+    if (guest_file) {
+        s->guest = read_guest(guest_file, error);
+    }
+    if ((guest_file && !s->guest) || !check(s, error) ||
+        (s->guest && !choose_card(s, error)) || !write_tables(s, error)) {
         return false;
     }
     print_arguments(s);
     return true;
 }
 
-int ssdt_main(int argc, char **argv)
+static bool run(char **files, GError **error)
 {
-    static const struct option options[] = {
-        { "at", required_argument, NULL, 'a' },
-        { "for", required_argument, NULL, 'f' },
-        { "battery", no_argument, NULL, 'b' },
-        { "help", no_argument, NULL, 'h' },
-        { }
-    };
-    const char *out = NULL, *file = NULL;
-    Ssdt s = { };
-    bool good = false;
-    int c;
+    Ssdt s = { .place = at };
+    bool good;
 
-    while ((c = getopt_long(argc, argv, "ho:", options, NULL)) >= 0) {
-        switch (c) {
-        case 'o':
-            out = optarg;
-            break;
-        case 'a':
-            s.place = optarg;
-            break;
-        case 'f':
-            file = optarg;
-            break;
-        case 'b':
-            s.battery = true;
-            break;
-        case 'h':
-            return print_help();
-        default:
-            return wrong_option();
-        }
+    if (!out_dir || !at == !guest_file) {
+        return fail_usage(error, "ssdt takes -o DIR, and either --at PLACE or "
+                          "--for FILE");
     }
-    if (argc - optind != 1 || !out || !s.place == !file) {
-        return wrong_usage("ssdt takes one VBIOS, -o DIR, and either --at PLACE "
-                           "or --for FILE");
-    }
-    if (s.place) {
-        s.scope = place_to_acpi(s.place);
+    if (at) {
+        s.scope = place_to_acpi(at);
         if (!s.scope) {
-            return wrong_usage("'%s' is no place in a guest: give slot and "
-                               "function as QEMU's addr= does, 01.0, or 1c.0/"
-                               "00.0 behind a bridge at 1c.0", s.place);
+            return fail_usage(error, "'%s' is no place in a guest: give slot "
+                              "and function as QEMU's addr= does, 01.0, or "
+                              "1c.0/00.0 behind a bridge at 1c.0", at);
         }
     }
-    if (!map_input(&s.rom, argv[optind])) {
-        return EXIT_BAD;
+    if (!map_input(&s.rom, *files, error)) {
+        g_free(s.scope);
+        return false;
     }
-    if (file) {
-        s.guest = read_guest(file);
-    }
-    s.out = g_canonicalize_filename(out, NULL);
+    s.out = g_canonicalize_filename(out_dir, NULL);
     s.tables = g_ptr_array_new_with_free_func(g_free);
     catch_signals();
-    good = (s.guest || !file) && make(&s);
+    good = make(&s, error);
     if (s.chain.images) {
         chain_free(&s.chain);
     }
@@ -479,5 +457,11 @@ int ssdt_main(int argc, char **argv)
     g_free(s.scope);
     g_free(s.out);
     unmap_input(&s.rom);
-    return good ? EXIT_GOOD : EXIT_BAD;
+    return good;
 }
+
+const Command ssdt_command = {
+    "ssdt", "VBIOS -o DIR (--at PLACE | --for FILE)", "for a QEMU that takes no plugin: write ACPI tables that "
+    "give the card its\n         _ROM into a new directory, and say how QEMU "
+    "gets them", 1, options, run
+};

@@ -1,5 +1,5 @@
 /*
- * optimus-vbios: signals, and what is shown on the terminal
+ * optimus-vbios: signals, errors, and what is shown on the terminal
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -52,6 +52,35 @@ void die_of_signal(void)
     }
 }
 
+static void set_error(GError **error, int code, const char *format,
+                      va_list args)
+{
+    g_autofree char *message = g_strdup_vprintf(format, args);
+
+    g_set_error_literal(error, g_quark_from_static_string("optimus-vbios"),
+                        code, message);
+}
+
+bool fail(GError **error, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    set_error(error, EXIT_BAD, format, args);
+    va_end(args);
+    return false;
+}
+
+bool fail_usage(GError **error, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    set_error(error, EXIT_USAGE, format, args);
+    va_end(args);
+    return false;
+}
+
 char *printable(const char *text)
 {
     GString *out = g_string_new(NULL);
@@ -70,6 +99,39 @@ char *printable(const char *text)
         p = next;
     }
     return g_string_free(out, false);
+}
+
+bool check_signal(GError **error)
+{
+    return !caught || fail(error, "%s", g_strsignal(caught));
+}
+
+static void say_line(FILE *out, const char *before, const char *format,
+                     va_list args)
+{
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    g_autofree char *line = printable(text);
+
+    end_progress();
+    fprintf(out, "%s%s\n", before, line);
+}
+
+void say(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    say_line(stdout, "", format, args);
+    va_end(args);
+}
+
+void complain(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    say_line(stderr, "optimus-vbios: ", format, args);
+    va_end(args);
 }
 
 void show_progress(const char *work, uint64_t done, uint64_t total)

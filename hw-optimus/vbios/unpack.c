@@ -56,37 +56,33 @@ bool is_uefi(const InputFile *file)
     return false;
 }
 
-char *unpack_uefi(const InputFile *file, const char *dir)
+char *unpack_uefi(const InputFile *file, const char *dir, GError **error)
 {
     g_autofree char *tool = g_find_program_in_path(TOOL);
     g_autofree char *work = g_build_filename(dir, ".unpacked.XXXXXX", NULL);
-    g_autofree char *copy = NULL, *why = NULL;
+    g_autofree char *copy = NULL;
+    g_autoptr(GError) why = NULL;
     char *argv[] = { (char *)TOOL, (char *)COPY_NAME, (char *)"dump", NULL };
-    bool unpacked;
 
     if (!tool) {
-        complain("'%s' is UEFI firmware, and its compressed parts were not "
-                 "searched: install " TOOL " (Debian: uefitool-cli) and "
-                 "try again", file->path);
+        fail(error, "'%s' is UEFI firmware, and its compressed parts were not "
+             "searched: install " TOOL " (Debian: uefitool-cli) and try again",
+             file->path);
         return NULL;
     }
     if (!g_mkdtemp(work)) {
-        complain("'%s' cannot be written: %s", dir, g_strerror(errno));
+        fail(error, "'%s' cannot be written: %s", dir, g_strerror(errno));
         return NULL;
     }
     /* It writes beside its input, and follows links to find out where. */
     copy = g_build_filename(work, COPY_NAME, NULL);
-    if (!write_output(copy, false, file->data, file->size)) {
+    if (!write_output(copy, false, file->data, file->size, error)) {
         remove_tree(g_steal_pointer(&work));
         return NULL;
     }
-    unpacked = run_tool(work, argv, "unpacking with " TOOL, &why);
-    end_progress();
-    if (!unpacked) {
-        if (!is_interrupted()) {
-            complain("the compressed parts of '%s' were not searched: %s "
-                     "cannot unpack them: %s", file->path, tool, why);
-        }
+    if (!run_tool(work, argv, "unpacking with " TOOL, &why)) {
+        fail(error, "the compressed parts of '%s' were not searched: %s "
+             "cannot unpack them: %s", file->path, tool, why->message);
         remove_tree(g_steal_pointer(&work));
         return NULL;
     }

@@ -7,7 +7,7 @@
 #ifndef OPTIMUS_VBIOS_H
 #define OPTIMUS_VBIOS_H
 
-#include "../core/optimus-rom.h"
+#include "../core/optimus-judge.h"
 #include <string.h>
 
 /* Exit codes. */
@@ -15,14 +15,33 @@
 #define EXIT_BAD   1    /* not usable, not found, refused, failed */
 #define EXIT_USAGE 2
 
-/* The commands; argv[0] is the command's name. */
-int info_main(int argc, char **argv);
-int trim_main(int argc, char **argv);
-int extract_main(int argc, char **argv);
-int dump_main(int argc, char **argv);
-int ssdt_main(int argc, char **argv);
+/* A command, and what its --help says */
+typedef struct Command {
+    const char *name;
+    const char *arguments;      /* "IN OUT" */
+    const char *summary;
+    unsigned int count;         /* of the arguments */
+    const GOptionEntry *options;
+    /*
+     * Returns whether what was asked for is usable, found or written.  Sets
+     * @error where it could not be done.
+     */
+    bool (*run)(char **arguments, GError **error);
+} Command;
 
-/* main.c */
+extern const Command info_command, trim_command, extract_command, dump_command,
+    ssdt_command;
+
+/* terminal.c */
+
+/*
+ * Set @error, whose code is the program's exit code, to a sentence without a
+ * full stop; always false.  After a signal nobody reads it.
+ */
+bool fail(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+/* The same where the command line is to blame. */
+bool fail_usage(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
 /* Say on stdout, in one line, what was found or done. */
 void say(const char *format, ...) G_GNUC_PRINTF(1, 2);
@@ -30,22 +49,14 @@ void say(const char *format, ...) G_GNUC_PRINTF(1, 2);
 /* Say on stderr, in one line, what is wrong. */
 void complain(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
-/* The same for the command line; returns EXIT_USAGE. */
-int wrong_usage(const char *format, ...) G_GNUC_PRINTF(1, 2);
-
-/* The same after getopt_long() has said what is wrong. */
-int wrong_option(void);
-
-/* Print the usage of all commands; returns EXIT_GOOD. */
-int print_help(void);
-
-/* terminal.c */
-
 /* From here on SIGINT and the like end the program only after cleaning up. */
 void catch_signals(void);
 
-/* Whether such a signal has come: clean up and return from main(). */
+/* Whether such a signal has come: clean up and return to main(). */
 bool is_interrupted(void);
+
+/* Whether none has come. */
+bool check_signal(GError **error);
 
 /* End the program with the signal that has come, if one has. */
 void die_of_signal(void);
@@ -71,24 +82,19 @@ typedef struct InputFile {
     size_t size;
 } InputFile;
 
-/* Map the file into memory.  Complains and returns false on failure. */
-bool map_input(InputFile *file, const char *path);
+/* Map the file into memory. */
+bool map_input(InputFile *file, const char *path, GError **error);
 void unmap_input(InputFile *file);
 
-/* Whether write_output() may write @path.  Complains if not. */
-bool check_output(const char *path, bool force);
+/* Whether write_output() may write @path. */
+bool check_output(const char *path, bool force, GError **error);
 
-/*
- * Write a file: all of it, or nothing.  Complains and returns false on failure.
- */
+/* Write a file: all of it, or nothing. */
 bool write_output(const char *path, bool force, const uint8_t *data,
-                  size_t size);
+                  size_t size, GError **error);
 
-/* close(), but errno stays what it was. */
-void close_keeping_errno(int fd);
-
-/* The bytes of the file @name in @dir, up to 16 MiB, or NULL with errno set. */
-GByteArray *read_file(const char *dir, const char *name);
+/* The bytes of the file @name in @dir, up to 16 MiB. */
+GByteArray *read_file(const char *dir, const char *name, GError **error);
 
 /* pci.c */
 
@@ -102,10 +108,9 @@ bool parse_pci_name(const char *text, PCIName *name);
 
 /*
  * The sysfs directory of the card at "01:00.0" or "0000:01:00.0", to be freed,
- * or NULL, and its name.  Complains on failure; sets *@usage to whether the
- * command line is to blame.
+ * and its name.
  */
-char *find_card(const char *bdf, PCIName *name, bool *usage);
+char *find_card(const char *bdf, PCIName *name, GError **error);
 
 /* One of the IDs in the card's sysfs directory; false if there is none. */
 bool read_pci_id(const char *dir, const char *file, uint16_t *id);
@@ -121,24 +126,11 @@ typedef struct Chain {
     GArray *images;             /* of OptimusImage */
 } Chain;
 
-typedef struct ChainScan {
-    const uint8_t *rom;
-    size_t size;
-    size_t at;                  /* where to go on */
-    unsigned int broken;        /* ROMs that are not complete */
-    GHashTable *dead_ends;
-    bool progress;
-} ChainScan;
-
-void scan_start(ChainScan *scan, const uint8_t *rom, size_t size,
-                bool progress);
-
 /*
- * Find the next complete chain of images.  Returns false if there is none, or
- * after a signal.
+ * Find the next complete chain of images, go on after it, and show how far that
+ * is if @progress.  Returns false if there is none, or after a signal.
  */
-bool scan_next(ChainScan *scan, Chain *chain);
-void scan_end(ChainScan *scan);
+bool scan_next(OptimusScan *scan, Chain *chain, bool progress);
 
 /*
  * All chains in the file: the one that it starts with, if *@why_not is NULL, and
@@ -146,7 +138,6 @@ void scan_end(ChainScan *scan);
  */
 GArray *find_chains(const InputFile *file, char **why_not,
                     unsigned int *cut_off);
-void free_chains(GArray *chains);
 
 /* Whether @data starts as an option ROM does. */
 bool is_rom(const uint8_t *data, size_t size);
@@ -156,6 +147,7 @@ bool chain_at(const uint8_t *rom, size_t size, size_t offset, Chain *chain,
               char **why);
 void chain_free(Chain *chain);
 
+const Chain *chain_of(const GArray *chains, unsigned int index);
 const OptimusImage *chain_image(const Chain *chain, unsigned int index);
 bool chain_is_for(const Chain *chain, const uint8_t *rom, PCIName name);
 
@@ -166,8 +158,40 @@ const OptimusImage *chain_main_image(const Chain *chain);
  * What drivers will do with the chain, see optimus_rom_judge(), with all remarks
  * in one string, which is empty if there is none.
  */
-OptimusFate chain_judge(const Chain *chain, const uint8_t *rom, PCIName card,
-                        char **remarks);
+OptimusVerdict chain_judge(const Chain *chain, const uint8_t *rom, PCIName card,
+                           char **remarks);
+
+/* romfile.c */
+
+/* What a file is, and whether it is usable as romfile */
+typedef struct Judgement {
+    GArray *chains;             /* of Chain: the one that counts, and others */
+    char *broken;               /* why there is none at offset 0, or NULL */
+    OptimusVerdict verdict;     /* on the first chain, if there is one */
+    char *remarks;
+    bool usable;
+    char *sentence;             /* says all that */
+} Judgement;
+
+/*
+ * Judge @file, for the card at @bdf if that is not NULL.  Ends early after a
+ * signal.
+ */
+Judgement judge_romfile(const InputFile *file, const char *bdf, PCIName card);
+void judgement_clear(Judgement *judgement);
+
+/*
+ * Parse the chain that @rom starts with, refuse one that is of no use to any
+ * driver of @card (0:0 if that is not known), and warn of what some do not like.
+ */
+bool accept_rom(const uint8_t *rom, size_t size, PCIName card, Chain *chain,
+                GError **error);
+
+/* Whether @data are nothing but 00, or nothing but FF. */
+bool is_fill(const uint8_t *data, size_t size);
+
+/* Whether the file starts with the header of a flash chip. */
+bool starts_with_nvgi(const InputFile *file);
 
 /* image.c */
 
@@ -218,9 +242,9 @@ bool is_uefi(const InputFile *file);
 
 /*
  * Unpack the compressed parts of @file below @dir with UEFIExtract.  Returns
- * the directory to search, for remove_tree(), or NULL after saying why.
+ * the directory to search, for remove_tree().
  */
-char *unpack_uefi(const InputFile *file, const char *dir);
+char *unpack_uefi(const InputFile *file, const char *dir, GError **error);
 
 /* guest.c */
 
@@ -244,9 +268,9 @@ char *place_to_acpi(const char *place);
 
 /*
  * The cards in libvirt's XML or Proxmox' configuration of a guest, at least
- * one.  Complains and returns NULL on failure.
+ * one.
  */
-Guest *read_guest(const char *path);
+Guest *read_guest(const char *path, GError **error);
 void free_guest(Guest *guest);
 
 /* ssdt-asl.c */
@@ -265,10 +289,9 @@ char *method_table_asl(unsigned int size, const char *scope);
 
 /*
  * Run the program @argv[0] of PATH in @dir until it ends or a signal comes.
- * @work names it while it takes long.  Returns whether it ended well; if not,
- * sets *@why, unless a signal came.
+ * @work names it while it takes long.  Returns whether it ended well.
  */
-bool run_tool(const char *dir, char **argv, const char *work, char **why);
+bool run_tool(const char *dir, char **argv, const char *work, GError **error);
 
 /* Remove @dir with all that is in it, and free the name. */
 void remove_tree(char *dir);

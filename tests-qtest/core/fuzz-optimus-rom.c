@@ -32,14 +32,14 @@ static void check_image(const uint8_t *rom, const OptimusImage *image)
 }
 
 /* The judgement has reasons, unless it is a good one. */
-static OptimusFate judge(const uint8_t *rom, const GArray *images,
+static OptimusVerdict judge(const uint8_t *rom, const GArray *images,
                          uint16_t vendor, uint16_t device)
 {
     g_autoptr(GPtrArray) remarks = g_ptr_array_new_with_free_func(g_free);
-    OptimusFate fate = optimus_rom_judge(rom, images, vendor, device, remarks);
+    OptimusVerdict verdict = optimus_rom_judge(rom, images, vendor, device, remarks);
 
-    g_assert(fate == OPTIMUS_TAKEN || remarks->len);
-    return fate;
+    g_assert(verdict == OPTIMUS_TAKEN || remarks->len);
+    return verdict;
 }
 
 /* What holds for every chain that the parser takes. */

@@ -10,7 +10,7 @@
 #ifndef MADE_ROM_H
 #define MADE_ROM_H
 
-#include "../../hw-optimus/core/optimus-rom.h"
+#include "../../hw-optimus/core/optimus-judge.h"
 
 #define UNIT 512
 #define PCIR 0x40               /* where make() puts it */

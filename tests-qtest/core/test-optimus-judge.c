@@ -64,14 +64,14 @@ static void test_bit(void)
 static uint16_t card_vendor, card_device;
 
 /* What becomes of the ROM, and in the remarks @says, if that is not NULL. */
-static void check_judge(const GByteArray *rom, OptimusFate fate,
+static void check_judge(const GByteArray *rom, OptimusVerdict verdict,
                         unsigned int number, const char *says)
 {
     g_autoptr(GArray) images = parse_good(rom, 0);
     g_autoptr(GPtrArray) remarks = g_ptr_array_new_with_free_func(g_free);
 
     g_assert_cmpint(optimus_rom_judge(rom->data, images, card_vendor,
-                                      card_device, remarks), ==, fate);
+                                      card_device, remarks), ==, verdict);
     g_assert_cmpuint(remarks->len, ==, number);
     if (says) {
         g_assert_nonnull(strstr(remarks->pdata[0], says));
@@ -156,7 +156,7 @@ static void test_judge_cut(void)
 {
     static const struct {
         uint32_t pointer;
-        OptimusFate fate;
+        OptimusVerdict verdict;
     } cases[] = {
         { 0, OPTIMUS_TAKEN }, { UNIT - 1, OPTIMUS_TAKEN },
         { UNIT, OPTIMUS_USELESS }, { 0xfffff, OPTIMUS_USELESS },
@@ -170,7 +170,7 @@ static void test_judge_cut(void)
         put16(rom->data + P_DATA + 4, cases[i].pointer);
         put16(rom->data + P_DATA + 6, cases[i].pointer >> 16);
         set_sum(rom->data, UNIT);
-        check_judge(rom, cases[i].fate, 1, "it was cut behind the image at "
+        check_judge(rom, cases[i].verdict, 1, "it was cut behind the image at "
                     "offset 0x0, as Linux's sysfs does");
     }
 }

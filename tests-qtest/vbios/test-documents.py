@@ -1,9 +1,12 @@
 #!/usr/bin/python3
 """The manual page of optimus-vbios and the completion of its options."""
 
+import re
 import subprocess
 
 from vbios_case import TOP, Case, main
+
+COMMANDS = ("info", "trim", "extract", "dump", "ssdt")
 
 
 class Documents(Case):
@@ -11,8 +14,8 @@ class Documents(Case):
     SOURCE = TOP / "hw-optimus/vbios"
 
     def options(self):
-        words = self.good("--help").replace("[", " ").replace("]", " ").split()
-        return {word for word in words if word.startswith("--")}
+        text = "".join(self.good(command, "--help") for command in COMMANDS)
+        return set(re.findall(r"--[a-z-]+", text))
 
     def test_man_page(self):
         page = (self.SOURCE / "optimus-vbios.1").read_text()
@@ -35,9 +38,9 @@ class Documents(Case):
 
     def test_completion(self):
         self.assertEqual(self.complete("optimus-vbios "),
-                         {"info", "trim", "extract", "dump", "ssdt", "--help"})
+                         {*COMMANDS, "--help"})
         offered = set()
-        for command in ("info", "trim", "extract", "dump", "ssdt"):
+        for command in COMMANDS:
             offered |= self.complete(f"optimus-vbios {command} --")
         self.assertEqual(offered, self.options())
         self.put("vbios.rom", b"")

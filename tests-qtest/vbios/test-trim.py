@@ -22,7 +22,7 @@ class Trim(Case):
         said = self.good("trim", self.put("v.rom", vbios.chain(
             parts, nvgi=True, padding=777)), out)
         self.assertEqual(out.read_bytes(), vbios.chain(parts))
-        self.assertIn("cut off were 8192 before and 777 behind", said)
+        self.assertIn("cut off were 8192 before and 777 after", said)
         self.assertIn("checksum of the image at offset 0x0 is right, and kept",
                       said)
         self.info(out)
@@ -242,8 +242,10 @@ class Refusals(Case):
     def test_usage(self):
         for args, says in (
                 ([], "what to do"), (["frob"], "unknown command 'frob'"),
-                (["info"], "one file"), (["info", "a", "b"], "one file"),
-                (["trim", "a"], "two files"), (["extract", "a"], "-o DIR"),
+                (["info"], "info takes: FILE"),
+                (["info", "a", "b"], "info takes: FILE"),
+                (["trim", "a"], "trim takes: IN OUT"),
+                (["extract", "a"], "-o DIR"),
                 (["extract", "a", "-o", "b", "--device", "10de"],
                  "'10de' is not VENDOR:DEVICE"),
                 (["extract", "a", "-o", "b", "--device", "10de:139g"],
@@ -266,9 +268,8 @@ class Refusals(Case):
         for command in ("info", "trim", "extract", "dump", "ssdt"):
             run = self.run_tool(command, "--frob")
             self.assertEqual(run.returncode, 2)
-            self.assertEqual(run.stderr, f"optimus-vbios {command}: "
-                             "unrecognized option '--frob'\n"
-                             "See optimus-vbios --help\n")
+            self.assertEqual(run.stderr, f"optimus-vbios: {command}: Unknown "
+                             "option --frob\nSee optimus-vbios --help\n")
 
     def test_bdf(self):
         for bdf in ("01:00", "x", "01:20.0", "01:00.8", "001:00.0",
@@ -280,8 +281,11 @@ class Refusals(Case):
     def test_help(self):
         text = self.good("--help")
         for command in ("info", "trim", "extract", "dump", "ssdt"):
-            self.assertEqual(self.good(command, "--help"), text)
             self.assertIn(f"optimus-vbios {command} ", text)
+            for option in ("--help", "-h"):
+                self.assertIn(f"optimus-vbios {command} [OPTION",
+                              self.good(command, option))
+        self.assertEqual(self.good("-h"), text)
 
 
 if __name__ == "__main__":

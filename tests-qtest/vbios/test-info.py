@@ -220,7 +220,7 @@ class Info(Case):
         self.assertIn("cut off what follows", facts["verdict"])
         facts = self.info(self.put("v.rom", vbios.make(size=room + 512)),
                           code=1)
-        self.assertIn("the images have 881152 bytes, and the device has room "
+        self.assertIn("the images have 877056 bytes, and the device has room "
                       "for 876544", facts["verdict"])
 
     def test_cut_by_linux(self):

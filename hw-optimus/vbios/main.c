@@ -5,6 +5,7 @@
  */
 
 #include "vbios.h"
+#include "../core/version.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -78,6 +79,10 @@ static bool run(char **argv, GError **error)
     }
     if (g_str_equal(*argv, "--help") || g_str_equal(*argv, "-h")) {
         return print_help();
+    }
+    if (g_str_equal(*argv, "--version")) {
+        printf(PROGRAM " %s\n", optimus_version);
+        return true;
     }
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
         if (g_str_equal(*argv, commands[i]->name)) {

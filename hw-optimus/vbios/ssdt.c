@@ -123,16 +123,16 @@ static bool add_table(Ssdt *s, const char *dir, const char *name,
     return true;
 }
 
-/* The battery is where scripts/install puts it: in PREFIX/lib/vfio-optimus. */
+/* The battery is installed in PREFIX/share/vfio-optimus. */
 static bool copy_battery(Ssdt *s, const char *dir, GError **error)
 {
     g_autofree char *program = g_file_read_link("/proc/self/exe", NULL);
     g_autofree char *bin = g_path_get_dirname(program ?: "");
     g_autofree char *prefix = g_path_get_dirname(bin);
-    g_autofree char *lib = g_build_filename(prefix, "lib/vfio-optimus", NULL);
+    g_autofree char *data = g_build_filename(prefix, "share/vfio-optimus", NULL);
     g_autofree char *path = g_build_filename(dir, BATTERY, NULL);
     g_autoptr(GError) why = NULL;
-    g_autoptr(GByteArray) table = read_file(lib, BATTERY, &why);
+    g_autoptr(GByteArray) table = read_file(data, BATTERY, &why);
 
     if (!table) {
         return fail(error, "%s; run scripts/install, which makes it where "

@@ -120,7 +120,7 @@ class Ssdt(Case):
 
     def test_battery(self):
         """It comes from where the program is installed."""
-        lib = self.dir / "prefix/lib/vfio-optimus"
+        share = self.dir / "prefix/share/vfio-optimus"
         program = self.dir / "prefix/bin/optimus-vbios"
         program.parent.mkdir(parents=True)
         shutil.copy(self.program, program)
@@ -130,8 +130,8 @@ class Ssdt(Case):
                   says="battery.aml' cannot be read: No such file",
                   executable=program)
         self.assertEqual(self.files(), [*before, "v.rom"])
-        lib.mkdir(parents=True)
-        (lib / "battery.aml").write_bytes(b"SSDT and so on")
+        share.mkdir(parents=True)
+        (share / "battery.aml").write_bytes(b"SSDT and so on")
         said = self.ssdt(vbios.make(), "--at", "01.0", "--battery",
                          executable=program)
         self.assertEqual((self.out / "battery.aml").read_bytes(), b"SSDT and so on")

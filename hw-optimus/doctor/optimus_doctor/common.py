@@ -23,6 +23,13 @@ def read(*path):
         return None
 
 
+def version():
+    """As it was installed, or of the repository that this is in."""
+    return (read(HERE, "version") or
+            output(os.path.join(HERE, "../../scripts/lib/version")).strip() or
+            "(of a copy)")
+
+
 def names(path):
     try:
         return sorted(os.listdir(path))

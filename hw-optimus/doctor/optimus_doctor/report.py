@@ -8,7 +8,7 @@ import os
 import pwd
 import re
 
-from .common import DEVICES, link_name, names, number, output, read
+from .common import DEVICES, link_name, names, number, output, read, version
 
 # hint: to know, nothing is wrong
 EXIT = {"ok": 0, "hint": 0, "warning": 2, "problem": 3}
@@ -52,6 +52,7 @@ class Report:
 def versions():
     system = re.search(r'^PRETTY_NAME="?(.*?)"?$', read("/etc/os-release") or "", re.M)
     cpu = re.search(r"^model name\s*: (.*)$", read("/proc/cpuinfo") or "", re.M)
+    yield "vfio-optimus", version()
     yield "laptop", ", ".join(filter(None, (read("/sys/class/dmi/id", name)
                                             for name in DMI)))
     yield "CPU", cpu and cpu.group(1)

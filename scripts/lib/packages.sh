@@ -6,7 +6,7 @@
 
 # need_packages PACKAGE...: install the Debian packages that are missing.
 need_packages() {
-    local missing=() package sudo=()
+    local missing=() package
     command -v dpkg-query >/dev/null || die "this needs Debian or a relative" \
         "of it (no dpkg here): install the equivalents of: $*"
     for package; do
@@ -15,14 +15,18 @@ need_packages() {
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     lock_build
-    if [ "$(id -u)" != 0 ]; then
-        say "installing with sudo: ${missing[*]}"
-        # Here it can ask for a password, and in a step it cannot.
-        sudo --validate || die "not installed: ${missing[*]}: install them as" \
-            "root, then run this again"
-        sudo=(sudo --non-interactive)
-    fi
+    as_root "installing ${missing[*]}" ||
+        die "not installed: ${missing[*]}: install them as root, then run this again"
     step "installing ${missing[*]}" install_packages "${missing[@]}"
+}
+
+# as_root WHAT: ask for the password now, which system_apt cannot.  Sets SUDO.
+as_root() {
+    SUDO=()
+    [ "$(id -u)" != 0 ] || return 0
+    say "with sudo: $1"
+    SUDO=(sudo --non-interactive)
+    sudo --validate
 }
 
 # Another mirror of the machine's may be out of reach: so what.
@@ -34,7 +38,7 @@ install_packages() {
 # What the system's dpkg has begun it is to end, also without the script, whose
 # lock is not the business of a service that is started on the way.
 system_apt() {
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive setsid --wait \
+    "${SUDO[@]}" env DEBIAN_FRONTEND=noninteractive setsid --wait \
         apt-get -o DPkg::Lock::Timeout=600 "$@" 9>&-
 }
 

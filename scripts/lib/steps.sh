@@ -16,6 +16,29 @@ die() {
     exit 1
 }
 
+# answer OPTION: to the options of every script, whose usage() says what it does;
+# and to those that it does not have
+answer() {
+    case $1 in
+    -h | --help) usage ;;
+    --version) printf '%s %s\n' "${0##*/}" "$("$TOP/scripts/lib/version")" ;;
+    *) die "unknown option $1; see --help" ;;
+    esac
+    exit
+}
+
+# confirm YES QUESTION: exit unless the user says yes, or --yes did, as YES
+confirm() {
+    local answer=''
+    [ -z "$1" ] || return 0
+    read -r -p "$2 [y/N] " answer || true
+    case $answer in
+    [yY] | [yY][eE][sS]) ;;
+    '') die "nothing was changed; --yes does it without a question" ;;
+    *) die "nothing was changed" ;;
+    esac
+}
+
 # make_build: see that build/ is there and can be written.
 make_build() {
     local error file

@@ -55,29 +55,27 @@ char *rom_table_asl(const InputFile *rom, const char *scope,
 }
 
 /*
- * The same contract as that of optimus_build_rom_method().  Lengths are clamped
- * before any buffer is made of them, and nothing is added to an offset before
- * it is known to be in the ROM: integers have 32 bits, as long as QEMU's DSDT
- * has revision 1.
+ * The same contract as that of optimus_build_rom_method().  The length is clamped
+ * before any buffer is made of it, and nothing is added to an offset before it is
+ * known to be in the ROM: integers have 32 bits, as long as QEMU's DSDT has
+ * revision 1.  4 KiB are in at most two chunks.
  */
 static const char rom_method[] =
     "Method (_ROM, 2, Serialized)        // Arg0: offset, Arg1: length\n"
     "{\n"
     "    Local0 = Arg1\n"
     "    If (Local0 > 0x1000) { Local0 = 0x1000 }\n"
-    "    If (Arg0 >= SIZE) { Return (Buffer (Local0) {}) }   // zeros\n"
+    "    If (Arg0 >= SIZE) { Return (Buffer (Local0) {}) }\n"
     "    Local1 = Arg0 / CHUNK\n"
     "    Local2 = Mid (VRCK (Local1), Arg0 % CHUNK, Local0)\n"
-    "    While (SizeOf (Local2) < Local0)\n"
+    "    Local3 = Local0 - SizeOf (Local2)\n"
+    "    Local1++\n"
+    "    If (Local3 && (Local1 < COUNT))\n"
     "    {\n"
-    "        Local1++\n"
-    "        Local3 = Local0 - SizeOf (Local2)\n"
-    "        If (Local1 == COUNT)        // zeros again\n"
-    "        {\n"
-    "            Return (Concatenate (Local2, Buffer (Local3) {}))\n"
-    "        }\n"
     "        Local2 = Concatenate (Local2, Mid (VRCK (Local1), 0, Local3))\n"
+    "        Local3 = Local0 - SizeOf (Local2)\n"
     "    }\n"
+    "    If (Local3) { Local2 = Concatenate (Local2, Buffer (Local3) {}) }\n"
     "    Return (Local2)\n"
     "}\n";
 

@@ -261,8 +261,10 @@ static bool check_machine(Error **errp)
         return false;
     }
     if (object_property_get_link(machine, "confidential-guest-support", NULL)) {
-        error_setg(errp, TYPE_VFIO_OPTIMUS " cannot be in a confidential guest, "
-                   "which would read the video BIOS as if it were encrypted");
+        error_setg(errp, TYPE_VFIO_OPTIMUS " cannot be in a confidential guest "
+                   "(SEV, TDX), which would take the video BIOS for encrypted");
+        error_append_hint(errp, "Remove confidential-guest-support from "
+                          "-machine.\n");
         return false;
     }
     return true;
@@ -288,8 +290,8 @@ static void check_at_reset(void *opaque)
     path = qdev_get_dev_path(s->dev);
     error_report(TYPE_VFIO_OPTIMUS ": QEMU has built no ACPI node for the "
                  "device at %s, so that it has no _ROM", path);
-    if (strlen(path) == strlen("0000:00:00.0") &&
-        g_str_has_prefix(path, "0000:00:")) {
+    if (strlen(path) < strlen("0000:00:00.0")) {
+        /* which has no bus number in machine types of that age */
         error_printf("Take another machine type, such as pc or q35: this one "
                      "has no ACPI tables of QEMU's.\n");
     } else {

@@ -72,6 +72,20 @@ class Machines(Files):
                      f"vfio-optimus,romfile={self.rom()}",
                      says="vfio-optimus needs a machine of the type q35 or pc")
 
+    def test_confidential(self):
+        self.refused(TEST, "-object", "sev-guest,id=sev,cbitpos=47,reduced-phys-bits=1",
+                     "-M", "q35,confidential-guest-support=sev",
+                     "-device", f"vfio-optimus,romfile={self.rom()}",
+                     says="vfio-optimus cannot be in a confidential guest")
+
+    def test_old_machine(self):
+        """On its root bus no advice on bridges helps."""
+        if VERSION >= (8, 0):
+            self.skipTest("this QEMU has no machine without ACPI tables of its own")
+        self.refused(TEST, "-M", "pc-i440fx-1.6", "-device",
+                     f"vfio-optimus,romfile={self.rom()}",
+                     says="Take another machine type, such as pc or q35")
+
     def test_acpi_index(self):
         self.refused(TEST, "-device",
                      f"vfio-optimus,acpi-index=1,romfile={self.rom()}",

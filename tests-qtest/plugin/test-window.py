@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Who else may have the video BIOS, and its place: a device that lies over the
-ROM window ends QEMU, and with rombar=0 the firmware does not get the ROM.
+ROM window ends QEMU, what the guest maps there does not, and with rombar=0 the
+firmware does not get the ROM.
 
 usage: test-window.py EMULATOR_DIRECTORY SQUATTER
 """
@@ -83,6 +84,38 @@ class Squatter(WithRom):
                      f"squatter,address={LAST_PAGE + 0x1000:#x}") as machine:
             machine.qmp("cont")
             self.assertEqual(machine.quit()[0], 0)
+
+
+class Guest(WithRom):
+    """A guest maps something over the video BIOS, and cannot end QEMU by it."""
+
+    def maps(self, name, function, register, value):
+        firmware = os.path.join(self.folder.name, "firmware")
+        with open(firmware, "wb") as out:
+            out.write(bytes(0xfff0) + b"\xeb\xfe".ljust(16))   # jmp $
+        with Machine(QEMU, "-M", "q35", "-bios", firmware,
+                     "-device", self.device) as machine:
+            machine.qmp("cont")
+            for _ in range(2):
+                address = f"outl 0xcf8 {0x80000000 | function << 8 | register:#x}"
+                machine.qtest(address)
+                machine.qtest(f"outl 0xcfc {value:#x}")
+                tree = machine.qmp("human-monitor-command", **{
+                    "command-line": "info mtree"})["return"]
+                self.assertRegex(tree, f"{value - 1:016x}-[^\n]*{name}")
+                for command in "stop", "cont", "system_reset", "stop", "cont":
+                    self.assertEqual(machine.qmp(command), {"return": {}})
+                end = time.monotonic() + TIME_LIMIT
+                while int(machine.qtest("inl 0xcfc"), 16) == value:
+                    self.assertLess(time.monotonic(), end, "there was no reset")
+                    machine.qtest(address)
+            self.assertEqual(machine.quit(), (0, ""))
+
+    def test_root_complex_registers(self):
+        self.maps("lpc-rcrb-mmio", 0x1f << 3, 0xf0, WINDOW_START | 1)
+
+    def test_configuration_space(self):
+        self.maps("pcie-mmcfg-mmio", 0, 0x60, 0xf0000001)
 
 
 class UEFIVars(WithRom):

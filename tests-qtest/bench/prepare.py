@@ -64,7 +64,7 @@ def methods(dsdt):
 
 
 def package(block):
-    """The block behind a PkgLength of four bytes."""
+    """The block after a PkgLength of four bytes."""
     size = len(block) + 4
     return bytes([0xc0 | size & 0xf, size >> 4 & 0xff, size >> 12 & 0xff,
                   size >> 20]) + block

@@ -13,7 +13,7 @@ SIGNATURE = b"\x55\xaa"
 
 
 def bit(tokens):
-    """NVIDIA's BIOS Information Table at BIT, and what it points to behind it.
+    """NVIDIA's BIOS Information Table at BIT, and what it points to after it.
     TOKENS are names and data."""
     head = bytearray(struct.pack("<2s3sxH4B", b"\xff\xb8", b"BIT", 0x100, 12, 6,
                                  len(tokens), 0))

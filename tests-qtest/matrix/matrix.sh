@@ -71,7 +71,7 @@ grub_disk() {
 	END
     grub_image x86_64-efi "$out.files/EFI/BOOT/BOOTX64.EFI"
     grub_image i386-pc "$out.core" biosdisk
-    # boot.img starts the core behind it, and gets a partition table
+    # boot.img starts the core after it, and gets a partition table
     cat "$GRUB/usr/lib/grub/i386-pc/boot.img" "$out.core" >"$out.new"
     [ "$(stat -c %s "$out.new")" -le $((start * 512)) ]
     truncate -s 96M "$out.new"

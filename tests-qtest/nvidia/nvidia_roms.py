@@ -2,7 +2,7 @@
 """A synthetic VBIOS that NVIDIA's own driver takes.  All that it has is what
 NVIDIA documents (https://nvidia.github.io/open-gpu-doc/): the BIOS Information
 Table, BIT, with tokens whose tables are empty but for the one that lists init
-scripts; what is behind them is noise."""
+scripts; what follows them is noise."""
 
 import argparse
 import pathlib
@@ -60,7 +60,7 @@ def main():
     parser.add_argument("--list", type=number, help="a second device ID, in the "
                         "device list of the PCIR data structure")
     parser.add_argument("--second", type=number, metavar="SIZE",
-                        help="put an EFI image of that size behind it")
+                        help="put an EFI image of that size after it")
     parser.add_argument("--break", choices=["checksum", "bit", "bit-sum"],
                         dest="broken", help="do it wrong")
     a = parser.parse_args()

@@ -1,6 +1,5 @@
 """What the tests of romfile share: test-NAME.py PLUGIN_DIRECTORY"""
 
-import concurrent.futures
 import os
 import re
 import sys
@@ -59,8 +58,3 @@ class Case(unittest.TestCase):
                          sentence.replace("{path}", path) + "\n")
         self.assertEqual(status, 1)
         figures["refusals"] += 1
-
-    def each(self, function, inputs):
-        """Call function with each input, on all CPUs."""
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(function, inputs))

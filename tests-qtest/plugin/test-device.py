@@ -4,7 +4,7 @@ it puts into memory and ACPI tables.
 
 usage: test-device.py PLUGIN_DIRECTORY TOOLS_ROOT
 
-The device behind it is QEMU's bochs-display, wherever no VFIO device is needed.
+The parent is QEMU's bochs-display, wherever no VFIO device is needed.
 """
 
 import itertools
@@ -243,7 +243,7 @@ class Topology(Files):
     def test_no_hotplug_methods(self):
         """The driver would call a _DSM with arguments of its own."""
         places = [("S08", ["OPTIMUS,addr=1"])]
-        if VERSION >= (8, 0):   # 7.2 gives one to every device behind a bridge
+        if VERSION >= (8, 0):   # 7.2 gives one to every device after a bridge
             places.append(("S00", ["pcie-root-port,id=rp,addr=2",
                                    "OPTIMUS,bus=rp"]))
         for name, args in places:

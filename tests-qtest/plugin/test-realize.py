@@ -3,10 +3,11 @@
 
 usage: test-realize.py PLUGIN_DIRECTORY
 
-The device behind it is QEMU's bochs-display, which can be hotplugged, so that
+The parent is QEMU's bochs-display, which can be hotplugged, so that
 QEMU goes on after each failure and can be looked at.
 """
 
+import glob
 import os
 import random
 import re
@@ -25,7 +26,10 @@ TEST = with_plugin(PLUGIN, "test-optimus")
 FULL = bool(os.environ.get("VFIO_OPTIMUS_FULL"))
 BOCHS = {"vendor": 0x1234, "device": 0x1111}
 ROOM = WINDOW_END - WINDOW_START - 0x2000
-OURS = re.compile(r"\((vfio-optimus|trace|optimus-(aml|rom|window))\.c:\d+\)")
+HERE = os.path.dirname(os.path.abspath(__file__))
+SOURCES = [os.path.basename(path) for folder in ("core", "plugin") for path in
+           glob.glob(os.path.join(HERE, "../../hw-optimus", folder, "*.c"))]
+OURS = re.compile(rf"\(({'|'.join(map(re.escape, SOURCES))}):\d+\)")
 
 
 class Realize(unittest.TestCase):
@@ -103,7 +107,7 @@ class Realize(unittest.TestCase):
                     memory = self.memory(machine)
             grown = self.memory(machine) - memory
             self.settle(machine, before)
-            # and then it works, in the place behind the first one's
+            # and then it works, in the place after the first one's
             content = vbios.make(**BOCHS)
             second = WINDOW_START + -(-len(content) // 0x1000) * 0x1000 + 0x2000
             answer = machine.qmp("device_add", driver="vfio-optimus", bus="rp",
@@ -142,6 +146,7 @@ class Realize(unittest.TestCase):
             text = report.read()
         self.assertIn("HEAP SUMMARY", text)
         self.assertIn("qemu-system-x86_64", text)
+        self.assertIn("device.c", SOURCES)
         records = re.split(r"==\d+== \n", text)
         ours = [record for record in records if OURS.search(record)
                 and "still reachable" not in record]

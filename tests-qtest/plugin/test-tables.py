@@ -150,7 +150,7 @@ class Proxmox(Case):
         subprocess.run(["rm", "-r", f"{self.dir}/tables"], check=True)
 
     def test_q35(self):
-        # behind bridges QEMU 7.2 builds no nodes with that, which newer ones of
+        # after bridges QEMU 7.2 builds no nodes with that, which newer ones of
         # Proxmox' have
         off = () if "7.2" in QEMU else (
             "-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off")

@@ -19,7 +19,7 @@ from tap import tap_main
 
 DIRECTORY, SQUATTER = sys.argv[1:]
 QEMU = with_plugin(DIRECTORY, "test-optimus")
-LAST_PAGE = WINDOW_START + 27 * 0x1000      # of zeros, behind the ROM
+LAST_PAGE = WINDOW_START + 27 * 0x1000      # of zeros, after the ROM
 MARK_AT, MARK = 0x4f0, b"\x55\x4d"          # in the BIOS data area, for anybody
 # push ax; push ds; mov ax, 0x40; mov ds, ax; mov word [0xf0], MARK; pop ds;
 # pop ax; retf

@@ -94,7 +94,7 @@ static bool fetch(u8 *to, u32 offset, u32 length, int *calls)
 }
 
 /*
- * The ROM as nouveau gets it: the first page and then all that is behind it in
+ * The ROM as nouveau gets it: the first page and then all that is after it in
  * one call; where it does not get that, page by page from the start.
  */
 static int read_rom_nouveau(u8 *to)

@@ -280,18 +280,17 @@ static void check_at_reset(void *opaque)
     Optimus *s = opaque;
     g_autofree char *path = NULL;
 
-    if (s->was_running) {
-        return;
-    }
     if (s->aml_built) {
-        check_window(s);
+        if (!s->was_running) {
+            check_window(s);
+        }
         return;
     }
     path = qdev_get_dev_path(s->dev);
     error_report(TYPE_VFIO_OPTIMUS ": QEMU has built no ACPI node for the "
                  "device at %s, so that it has no _ROM", path);
+    /* In machine types of that age it has no bus number. */
     if (strlen(path) < strlen("0000:00:00.0")) {
-        /* which has no bus number in machine types of that age */
         error_printf("Take another machine type, such as pc or q35: this one "
                      "has no ACPI tables of QEMU's.\n");
     } else {

@@ -293,9 +293,8 @@ class Topology(Files):
 
     def test_lengths(self):
         """As long as asked for, up to 4 KiB; no argument fails."""
-        numbers = [0, 1, 3, 7, 8, 0xff8, 0xfff, PAGE, 0x1001, 0x1008, 0x195f8,
-                   0x195ff, 0x19600, 0x19ff8, 0x19fff, 0x1a000, 0x1a001,
-                   0x7fffffff, 0x80000000, 0xfffffff8, 0xffffffff]
+        numbers = [0, 1, 7, 0xfff, PAGE, 0x1001, 0x195ff, 0x1a000, 0x80000000,
+                   0xffffffff]
         asked = list(itertools.product(numbers, numbers))
         self.assertEqual(
             Acpica(ACPICA).buffers(self.dsdt("q35", "OPTIMUS,addr=1"), [

@@ -49,25 +49,22 @@ qemu_linker() {
 }
 
 # emulator NAME: makes and prints build/emulator/NAME, where tests have the QEMU
-# that is unpacked in build/root/NAME: qemu-system-x86_64, a script that runs it
-# with its own libraries and firmware; and the files of the plugin, as links.
-emulator() (
-    set -e
-    root=$BUILD/root/$1 dir=$BUILD/emulator/$1
-    tied "$TOP/scripts/build-plugin" >&2
-    step "plugins for tests" meson compile -C "$PLUGIN/meson" \
-        test-{hotplug,nohotplug} >&2
-    mkdir -p "$dir"
-    write_program "$dir/qemu-system-x86_64" "#!/bin/sh
+# that is unpacked in build/root/NAME, if it is: qemu-system-x86_64, a script that
+# runs it with its own libraries and firmware.
+emulator() {
+    local root=$BUILD/root/$1 dir=$BUILD/emulator/$1 script
+    printf '%s\n' "$dir"
+    [ -e "$root" ] || return 0
+    script="#!/bin/sh
 program='$root/usr/bin/qemu-system-x86_64'
 libraries='$(root_libraries "$root")'
 exec '$(qemu_linker "$root")' --library-path \"\$libraries\" \"\$program\" \\
     -L '$root/usr/share/seabios' -L '$root/usr/share/qemu' \"\$@\""
-    ln -sf "$PLUGIN"/*.so "$PLUGIN"/meson/hw-optimus/plugin/test-*hotplug*.so \
-        "$dir"
-    [ ! -e "$PLUGIN/battery.aml" ] || ln -sf "$PLUGIN/battery.aml" "$dir"
-    printf '%s\n' "$dir"
-)
+    [ "$(cat "$dir/qemu-system-x86_64" 2>/dev/null)" != "$script" ] || return 0
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    write_program "$dir/qemu-system-x86_64" "$script"
+}
 
 # built_tree: QEMU from source with the patch series; prints the directory of
 # its qemu-system-x86_64.

@@ -20,6 +20,8 @@ LAB_ROOT=$BUILD/root/$LAB_KERNEL
 LAB_OUT=$LAB/$LAB_KERNEL
 LAB_MODULES=("$LAB_ROOT/lib/modules")
 LAB_RETRIES=0
+# The plugins of the build directory that meson runs the test of
+LAB_PLUGINS=${VFIO_OPTIMUS_PLUGINS:-$BUILD/check/hw-optimus/plugin}
 # for L0: more arguments
 LAB_L0_ARGS=()
 
@@ -32,6 +34,8 @@ lab_unpack() {
         ipxe-qemu
     unpack_packages "$LAB_KERNEL" $suite linux-image-amd64 \
         linux-headers-amd64 busybox-static
+    emulator qemu-7.2 >/dev/null
+    emulator qemu-10.0 >/dev/null
 }
 
 # lab_unpack_newer: QEMUs that are tested, too, each with the C library of its own.
@@ -39,6 +43,8 @@ lab_unpack_newer() {
     try_packages qemu-10.0.13 trixie qemu-system-x86 seabios libc6
     try_packages qemu-11.1 trixie qemu-system-{x86,common,data}/trixie-backports \
         seabios/trixie-backports libc6
+    emulator qemu-10.0.13 >/dev/null
+    emulator qemu-11.1 >/dev/null
 }
 
 # lab_has NAME: whether build/root/NAME (qemu-11.1) is there, with that version.

@@ -6,12 +6,17 @@ import collections
 import json
 import os
 import re
+import shutil
 import socket
 import struct
 import subprocess
 import tempfile
 
-from tap import figures, tap_main   # noqa: F401
+from tap import figures, lacking, need, tap_main    # noqa: F401
+
+# Where the plugins are, of the build directory that meson runs the test of
+PLUGINS = os.environ.get("VFIO_OPTIMUS_PLUGINS") or os.path.normpath(os.path.join(
+    os.path.dirname(__file__), "../../build/check/hw-optimus/plugin"))
 
 WINDOW_START = 0xfef20000
 WINDOW_END = 0xfeff8000
@@ -28,8 +33,10 @@ Unpacked = collections.namedtuple("Unpacked", "script linker libraries program")
 def unpacked(emulator):
     """What runs the QEMU of the directory EMULATOR: the script there, and of it
     the dynamic linker, the folders of the libraries, and the program."""
-    with open(os.path.join(emulator, "qemu-system-x86_64")) as file:
+    with open(os.path.join(emulator, "qemu-system-x86_64"), errors="replace") as file:
         script = file.read()
+    if not script.startswith("#!"):
+        lacking("a QEMU that is unpacked, and not the system's")
     return Unpacked(script, *(re.search(pattern, script, re.M).group(1)
                               for pattern in ("^exec '(.*)' --library-path",
                                               "^libraries='(.*)'$",
@@ -37,9 +44,9 @@ def unpacked(emulator):
 
 
 def with_plugin(emulator, name="vfio-optimus"):
-    """The QEMU of the directory EMULATOR, with a plugin there, as a command."""
+    """The QEMU of the directory EMULATOR, with a plugin, as a command."""
     return [os.path.join(emulator, "qemu-system-x86_64"),
-            "-plugin", os.path.join(emulator, name + ".so")]
+            "-plugin", os.path.join(PLUGINS, name + ".so")]
 
 
 def run(program, *args, privileged=True):
@@ -181,13 +188,16 @@ class Machine:
 
 
 class Acpica:
-    """Debian's acpica-tools, unpacked in @root."""
+    """Debian's acpica-tools, unpacked in @root, or else the system's."""
 
     def __init__(self, root):
-        self.bin = os.path.abspath(os.path.join(root, "usr/bin"))
+        self.path = f"{os.path.abspath(root)}/usr/bin:{os.environ['PATH']}"
+
+    def tool(self, name):
+        return need(shutil.which(name, path=self.path) or name)
 
     def _run(self, tool, *args, cwd):
-        done = subprocess.run([os.path.join(self.bin, tool), *args], cwd=cwd,
+        done = subprocess.run([self.tool(tool), *args], cwd=cwd,
                               stdin=subprocess.DEVNULL, capture_output=True,
                               text=True, errors="replace", timeout=TIME_LIMIT)
         return done.returncode, done.stdout + done.stderr

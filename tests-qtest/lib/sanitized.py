@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 
-from machine import unpacked
+from machine import PLUGINS, unpacked
 
 # The exit status stays QEMU's, whatever leaks; errors end it by SIGABRT.
 # Only the slow unwinder gets beyond glib, which has no frame pointers.
@@ -49,10 +49,7 @@ class Sanitized:
     were built: self.program; and what it reports."""
 
     def __init__(self, emulator, device, modules=None):
-        # the files of the plugin are links to those beside this
-        self.build = os.path.join(os.path.dirname(os.path.realpath(
-            os.path.join(emulator, "vfio-optimus.so"))), "meson")
-        self.modules = modules or os.path.join(self.build, "hw-optimus/plugin")
+        self.modules = modules or PLUGINS
         self.name = f"sanitized-{device}"
         self.folder = tempfile.TemporaryDirectory()
         os.chmod(self.folder.name, 0o777)

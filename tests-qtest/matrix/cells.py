@@ -4,11 +4,13 @@ import hashlib
 import os
 from collections import namedtuple
 
+from machine import PLUGINS
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.normpath(os.path.join(HERE, "../.."))
 BUILD = os.path.join(TOP, "build")
 ROOT = os.path.join(BUILD, "root")
-SSDT_TOOL = os.path.join(BUILD, "plugin/meson/hw-optimus/vbios/optimus-vbios")
+SSDT_TOOL = os.path.join(PLUGINS, "../vbios/optimus-vbios")
 
 # firmware: package, in which folder of build/root, and its file; memory: what
 # the guest's memory map has to say of the ROM, which QEMU 7.2 cannot claim
@@ -63,14 +65,10 @@ def read_text(path):
         return file.read()
 
 
-def plugin(qemu):
-    return os.path.join(BUILD, "emulator", qemu)
-
-
 def fingerprint(cell):
     """Changes with what is tested and with the line of the cell."""
     tested = SSDT_TOOL if "ssdt" in cell.row.options else os.path.join(
-        plugin(COLUMNS[cell.column].qemu), "test-optimus.so")
+        PLUGINS, "test-optimus.so")
     with open(tested, "rb") as file:
         row = cell.row._replace(columns=None, note=None)
         return sha256(file.read() + repr(row).encode())

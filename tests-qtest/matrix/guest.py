@@ -11,9 +11,8 @@ import sys
 import time
 
 import vbios
-from machine import WINDOW_START
-from cells import (BUILD, COLUMNS, HERE, ROOT, SSDT_TOOL, plugin, read_text,
-                   sha256)
+from machine import PLUGINS, WINDOW_START
+from cells import BUILD, COLUMNS, HERE, ROOT, SSDT_TOOL, read_text, sha256
 
 RUN = os.path.join(BUILD, "lab/run")
 WORK = os.path.join(BUILD, "lab/matrix")
@@ -133,7 +132,7 @@ class Guest:
         args = ["-m", self.cell.row.options.get("mem", "384"),
                 "-qmp", f"unix:{monitor},abstract=on,server=on,wait=off",
                 *(self.tables() if self.ssdt else
-                  ["-plugin", f"{plugin(column.qemu)}/test-optimus.so"])]
+                  ["-plugin", os.path.join(PLUGINS, "test-optimus.so")])]
         if "global" in self.cell.row.options:
             args += ["-global", self.cell.row.options["global"]]
         if column.kind != "s":

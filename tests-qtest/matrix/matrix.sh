@@ -7,9 +7,8 @@ set -euo pipefail
 WORK=$LAB/matrix
 GRUB=$BUILD/root/grub
 
-# prepare: all packages and plugins
+# prepare: all packages
 prepare() {
-    local name
     lab_prepare
     unpack_tools
     unpack_packages firmware-13 trixie seabios ovmf
@@ -20,12 +19,6 @@ prepare() {
     mkdir -p "$WORK"
     # the other kernel's guests do without
     [ "$LAB_KERNEL" != kernel ] || step "matrix: what guests need" life
-    for name in qemu-7.2 qemu-10.0 qemu-11.1; do
-        if lab_has $name; then
-            emulator $name
-        fi
-    done
-    step "optimus-vbios" meson compile -C "$PLUGIN/meson" optimus-vbios
 }
 
 # Modules and kexec with its libraries, for the actions of l2-init

@@ -15,11 +15,11 @@ import time
 import unittest
 
 import vbios
-from machine import Machine, run, TIME_LIMIT, unpacked, with_plugin
+from machine import Machine, PLUGINS, run, TIME_LIMIT, unpacked, with_plugin
 from tap import tap_main
 
 EMULATOR = os.path.abspath(sys.argv[1])
-PLUGIN = os.path.join(EMULATOR, "vfio-optimus.so")
+PLUGIN = os.path.join(PLUGINS, "vfio-optimus.so")
 QEMU = os.path.join(EMULATOR, "qemu-system-x86_64")
 TEST = with_plugin(EMULATOR, "test-optimus")
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -69,6 +69,7 @@ class File(Case):
 
     def test_name_alone(self):
         """As when it is installed: where the dynamic linker looks"""
+        unpacked(EMULATOR)
         shutil.copy(PLUGIN, self.folder)
         with open(QEMU) as script:
             text = script.read().replace("libraries='", f"libraries='{self.folder}:")
@@ -93,7 +94,7 @@ class File(Case):
         self.starts([*TEST, "-plugin", shutil.copy(TEST[-1], self.folder)], *self.device)
 
     def test_both_entries(self):
-        preload = os.path.join(EMULATOR, "vfio-optimus-preload.so")
+        preload = os.path.join(PLUGINS, "vfio-optimus-preload.so")
         self.starts(["env", f"LD_PRELOAD={preload}", QEMU, "-plugin", PLUGIN])
 
     def test_arguments(self):
@@ -212,6 +213,7 @@ class Program(Case):
     def test_host_modules(self):
         """An unpacked QEMU looks for modules where it was unpacked, and nowhere else:
         those of the host's own QEMU would end it."""
+        unpacked(EMULATOR)
         log = self.path("log")
         subprocess.run(["strace", "-f", "-o", log, "-e", "trace=file", QEMU, "-device",
                         "help"], check=True, stdout=subprocess.DEVNULL)

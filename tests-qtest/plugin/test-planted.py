@@ -9,8 +9,8 @@ import os
 import shlex
 import subprocess
 
-from romfile_case import PLUGIN, QEMU, Case
-from machine import run
+from romfile_case import PLUGIN, Case
+from machine import PLUGINS, run
 from tap import figures, tap_main
 from sanitized import Sanitized
 
@@ -19,9 +19,8 @@ class Planted(Case):
 
     def plant(self, old, new):
         """A QEMU with the plugin, in which one line is another."""
-        build = QEMU.build
-        objects = os.path.join(build, "hw-optimus/plugin",
-                               "sanitized-test-optimus.so.p")
+        build = os.path.normpath(os.path.join(PLUGINS, "../.."))
+        objects = os.path.join(PLUGINS, "sanitized-test-optimus.so.p")
         with open(os.path.join(build, "compile_commands.json")) as commands:
             command, = (c for c in json.load(commands) if c["output"].endswith(
                 "sanitized-test-optimus.so.p/device.c.o"))

@@ -18,14 +18,14 @@ import tempfile
 import unittest
 
 import vbios
-from machine import Acpica, Machine, run, unpacked, with_plugin
+from machine import Acpica, Machine, PLUGINS, run, unpacked, with_plugin
 from tap import tap_main
 
 DIRECTORY, TOOLS = sys.argv[1:]
 HERE = os.path.dirname(os.path.abspath(__file__))
 PLUGIN_SOURCE = os.path.join(HERE, "../../hw-optimus/plugin")
 QEMU = os.path.join(DIRECTORY, "qemu-system-x86_64")
-PRELOAD = os.path.join(DIRECTORY, "vfio-optimus-preload.so")
+PRELOAD = os.path.join(PLUGINS, "vfio-optimus-preload.so")
 GLIB = subprocess.run(["pkg-config", "--cflags", "--libs", "glib-2.0"],
                       check=True, capture_output=True, text=True).stdout.split()
 START = "vfio-optimus: not loaded: "
@@ -33,7 +33,7 @@ START = "vfio-optimus: not loaded: "
 
 def undefined():
     """The functions of QEMU's that the plugin needs."""
-    plugin = os.path.join(DIRECTORY, "vfio-optimus.so")
+    plugin = os.path.join(PLUGINS, "vfio-optimus.so")
     names = subprocess.run(["nm", "-D", "--undefined-only", plugin], check=True,
                            capture_output=True, text=True).stdout.split()
     return {name for name in names if len(name) > 1
@@ -170,7 +170,7 @@ class Real(unittest.TestCase):
         with open(rom, "wb") as out:
             out.write(vbios.make(vendor=0x1234, device=0x1111))
         for name in "vfio-optimus-preload.so", "test-optimus.so":
-            shutil.copy(os.path.join(DIRECTORY, name), self.folder)
+            shutil.copy(os.path.join(PLUGINS, name), self.folder)
         os.rename(f"{self.folder}/test-optimus.so", f"{self.folder}/vfio-optimus.so")
         with Machine(["env", f"LD_PRELOAD={self.folder}/vfio-optimus-preload.so", QEMU],
                      "-M", "q35", "-device", f"vfio-optimus,addr=1,romfile={rom}"
@@ -181,7 +181,7 @@ class Real(unittest.TestCase):
     def test_twice(self):
         """The same file twice, two copies, and through the other entry, too"""
         copy = shutil.copy(PRELOAD, self.folder)
-        shutil.copy(os.path.join(DIRECTORY, "vfio-optimus.so"), self.folder)
+        shutil.copy(os.path.join(PLUGINS, "vfio-optimus.so"), self.folder)
         for second in PRELOAD, copy:
             for order in [PRELOAD, second], [second, PRELOAD]:
                 self.assertEqual(self.devices(*order), (1, ""))

@@ -45,6 +45,7 @@ class Case(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.dir = folder.name
         self.put("v.rom", ROM)
+        ACPICA.tool("iasl")
 
     def put(self, name, data):
         path = os.path.join(self.dir, name)
@@ -56,7 +57,7 @@ class Case(unittest.TestCase):
         """What optimus-vbios prints."""
         return subprocess.run(
             [TOOL, "ssdt", f"{self.dir}/v.rom", "-o", f"{self.dir}/tables",
-             *args], env={"PATH": ACPICA.bin}, check=True, text=True,
+             *args], env={"PATH": ACPICA.path}, check=True, text=True,
             stdout=subprocess.PIPE).stdout
 
     def lengths(self, said, *args):

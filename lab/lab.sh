@@ -4,23 +4,24 @@
 #
 #   L0   QEMU 10.0 with an IOMMU, on this machine
 #   L1   Debian's kernel, busybox, vfio-pci and the QEMU under test
-#   L2   Debian's kernel with nouveau and the module tests-qtest/lab/guest/optimus_guest
+#   L2   Debian's kernel with nouveau and the module lab/guest/optimus_guest
 #
 # LAB_KERNEL=kernel-6.12 takes the kernel of bookworm-backports, and VFIO modules
 # built from its source with what Debian leaves out: iommufd and the character
 # devices that "fd=" is about.
 
-# shellcheck source-path=SCRIPTDIR source=../../scripts/lib/builds.sh
-. "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib/builds.sh"
+# shellcheck source-path=SCRIPTDIR source=../scripts/lib/builds.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib/builds.sh"
 
 LAB=$BUILD/lab
-LAB_SOURCE=$TOP/tests-qtest/lab/guest
+LAB_SOURCE=$TOP/lab/guest
 LAB_KERNEL=${LAB_KERNEL:-kernel}
 LAB_ROOT=$BUILD/root/$LAB_KERNEL
 LAB_OUT=$LAB/$LAB_KERNEL
 LAB_MODULES=("$LAB_ROOT/lib/modules")
 LAB_RETRIES=0
 # The plugins of the build directory that meson runs the test of
+# shellcheck disable=SC2034 # for the scripts that source this
 LAB_PLUGINS=${VFIO_OPTIMUS_PLUGINS:-$BUILD/check/hw-optimus/plugin}
 # for L0: more arguments
 LAB_L0_ARGS=()

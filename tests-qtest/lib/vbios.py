@@ -3,6 +3,7 @@
 the same for the same arguments."""
 
 import argparse
+import os
 import random
 import struct
 
@@ -100,8 +101,11 @@ def main():
                         dest="class_code")
     parser.add_argument("--seed", type=number, default=1)
     arguments = vars(parser.parse_args())
-    with open(arguments.pop("out"), "wb") as out:
+    name = arguments.pop("out")
+    # another test may read the same one
+    with open(f"{name}.{os.getpid()}", "wb") as out:
         out.write(make(**arguments))
+    os.replace(out.name, name)
 
 
 if __name__ == "__main__":

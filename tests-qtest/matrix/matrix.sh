@@ -1,8 +1,8 @@
 #!/bin/bash
 # What test-matrix needs of the lab: matrix.sh ACTION ARG...
 set -euo pipefail
-# shellcheck source-path=SCRIPTDIR source=../../lab/lab.sh
-. "$(dirname "$0")/../../lab/lab.sh"
+# shellcheck source-path=SCRIPTDIR source=../../scripts/lab/lab.sh
+. "$(dirname "$0")/../../scripts/lab/lab.sh"
 
 WORK=$LAB/matrix
 GRUB=$BUILD/root/grub

@@ -9,8 +9,8 @@
 # nvidia_agree, and all of it stays below build/.  NVIDIA's licence forbids to
 # disassemble it.
 
-# shellcheck source-path=SCRIPTDIR source=../../lab/lab.sh
-. "$(dirname "${BASH_SOURCE[0]}")/../../lab/lab.sh"
+# shellcheck source-path=SCRIPTDIR source=../../scripts/lab/lab.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lab/lab.sh"
 
 NVIDIA_SOURCE=$TOP/tests-qtest/nvidia
 # release, suite, package, size: the last one for each generation of cards, and

@@ -4,17 +4,17 @@
 #
 #   L0   QEMU 10.0 with an IOMMU, on this machine
 #   L1   Debian's kernel, busybox, vfio-pci and the QEMU under test
-#   L2   Debian's kernel with nouveau and the module lab/guest/optimus_guest
+#   L2   Debian's kernel with nouveau and the module scripts/lab/guest/optimus_guest
 #
 # LAB_KERNEL=kernel-6.12 takes the kernel of bookworm-backports, and VFIO modules
 # built from its source with what Debian leaves out: iommufd and the character
 # devices that "fd=" is about.
 
-# shellcheck source-path=SCRIPTDIR source=../scripts/lib/builds.sh
-. "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib/builds.sh"
+# shellcheck source-path=SCRIPTDIR source=../lib/builds.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/builds.sh"
 
 LAB=$BUILD/lab
-LAB_SOURCE=$TOP/lab/guest
+LAB_SOURCE=$TOP/scripts/lab/guest
 LAB_KERNEL=${LAB_KERNEL:-kernel}
 LAB_ROOT=$BUILD/root/$LAB_KERNEL
 LAB_OUT=$LAB/$LAB_KERNEL

@@ -11,7 +11,7 @@
 #define FLASH_MAX     0x100000
 
 /*
- * Whether the x86 image refers to what stands behind it.  The pointers of the
+ * Whether the x86 image refers to what follows it.  The pointers of the
  * tables for clocks ('P') and for the card's own processors ('p') count from
  * its start, as if the image with NVIDIA's data followed at once.
  */
@@ -67,19 +67,31 @@ static OptimusVerdict judge_ids(const uint8_t *rom, const OptimusImage *x86,
                   "takes it", x86->vendor, x86->device, vendor, device);
 }
 
-static OptimusVerdict judge_vendor(const OptimusImage *x86, GPtrArray *remarks)
+static OptimusVerdict judge_vendor(const OptimusImage *image,
+                                   GPtrArray *remarks)
 {
-    const char *name = optimus_vendor_name(x86->vendor);
+    const char *name = optimus_vendor_name(image->vendor);
 
-    if (x86->vendor == OPTIMUS_VENDOR_NVIDIA) {
-        return OPTIMUS_TAKEN;
-    }
     return remark(remarks, OPTIMUS_USELESS, "it is for %04x:%04x of class "
                   "%06x, %s%s, and only drivers of NVIDIA cards look for _ROM: a "
                   "laptop's firmware has option ROMs of other devices, too",
-                  x86->vendor, x86->device, x86->class_code,
-                  name ? "a device of " : "which is not NVIDIA's",
-                  name ?: "");
+                  image->vendor, image->device, image->class_code,
+                  name ? "a device of " : "which is not NVIDIA's", name ?: "");
+}
+
+/* Does it start as PCI says? */
+static OptimusVerdict judge_start(const uint8_t *rom, const OptimusImage *first,
+                                  GPtrArray *remarks)
+{
+    const uint8_t *p = rom + first->offset;
+
+    if (p[0] == 0x55) {
+        return OPTIMUS_TAKEN;
+    }
+    return remark(remarks, OPTIMUS_NOUVEAU_ONLY, "it starts with %02x %02x%s, "
+                  "which is NVIDIA's own, and not with 55 aa: nouveau takes it, "
+                  "of NVIDIA's drivers that is not known", p[0], p[1],
+                  p[0] == 'V' ? " (VN)" : "");
 }
 
 static OptimusVerdict judge_bit(const uint8_t *rom, const OptimusImage *x86,
@@ -143,36 +155,47 @@ static OptimusVerdict judge_end(const uint8_t *rom, const OptimusImage *x86,
         return OPTIMUS_TAKEN;
     }
     if (needs_more(rom, x86)) {
-        return remark(remarks, OPTIMUS_USELESS, "it was cut behind the image "
-                      "at offset 0x%zx, as Linux's sysfs does, and drivers need "
-                      "NVIDIA's images behind that: nvflash, GPU-Z or the "
-                      "laptop's firmware have the whole", last->offset);
+        return remark(remarks, OPTIMUS_USELESS, "it was cut after the image "
+                      "at offset 0x%zx, as Linux's sysfs and dumps of memory "
+                      "are, and drivers need NVIDIA's images after that: "
+                      "nvflash, GPU-Z or the laptop's firmware have the whole",
+                      last->offset);
     }
-    return remark(remarks, OPTIMUS_TAKEN, "it was cut behind the image at "
-                  "offset 0x%zx, as Linux's sysfs does, and the x86 image does "
-                  "not refer to what is missing", last->offset);
+    return remark(remarks, OPTIMUS_TAKEN, "it was cut after the image at "
+                  "offset 0x%zx, as Linux's sysfs and dumps of memory are, and "
+                  "the x86 image does not refer to what is missing",
+                  last->offset);
+}
+
+static OptimusVerdict worse(OptimusVerdict a, OptimusVerdict b)
+{
+    return MAX(a, b);
 }
 
 OptimusVerdict optimus_rom_judge(const uint8_t *rom, const GArray *images,
                                  uint16_t vendor, uint16_t device,
                                  GPtrArray *remarks)
 {
-    const OptimusImage *x86 = optimus_rom_x86(images);
+    const OptimusImage *first = &g_array_index(images, OptimusImage, 0);
     const OptimusImage *last = &g_array_index(images, OptimusImage,
                                               images->len - 1);
-    OptimusVerdict by_ids, by_end, by_bit = OPTIMUS_TAKEN, by_sums;
+    const OptimusImage *x86 = optimus_rom_x86(images);
+    const OptimusImage *main_image = x86 ?: first;
+    OptimusVerdict verdict = OPTIMUS_TAKEN;
 
+    /* Of what is not NVIDIA's nothing else matters. */
+    if (main_image->vendor != OPTIMUS_VENDOR_NVIDIA) {
+        return judge_vendor(main_image, remarks);
+    }
     if (!x86) {
         return remark(remarks, OPTIMUS_USELESS, "no image is of the type x86, "
                       "which is the video BIOS: get a file that has it");
     }
-    by_ids = vendor || device ?
-        judge_ids(rom, x86, vendor, device, remarks) :
-        judge_vendor(x86, remarks);
-    by_end = judge_end(rom, x86, last, remarks);
-    if (x86->vendor == OPTIMUS_VENDOR_NVIDIA) {
-        by_bit = judge_bit(rom, x86, remarks);
+    if (vendor || device) {
+        verdict = judge_ids(rom, x86, vendor, device, remarks);
     }
-    by_sums = judge_sums(rom, images, remarks);
-    return MAX(MAX(by_ids, by_end), MAX(by_bit, by_sums));
+    verdict = worse(verdict, judge_end(rom, x86, last, remarks));
+    verdict = worse(verdict, judge_bit(rom, x86, remarks));
+    verdict = worse(verdict, judge_sums(rom, images, remarks));
+    return worse(verdict, judge_start(rom, first, remarks));
 }

@@ -54,15 +54,16 @@ const char *optimus_vendor_name(uint16_t vendor)
     }
 }
 
-static bool is_first_signature(const uint8_t *p)
+static bool is_pci_signature(const uint8_t *p)
 {
     return p[0] == 0x55 && p[1] == 0xaa;
 }
 
-static bool is_later_signature(const uint8_t *p)
+bool optimus_has_signature(const uint8_t *p, size_t size)
 {
-    return is_first_signature(p) || (p[0] == 0x77 && p[1] == 0xbb) ||
-           (p[0] == 'V' && p[1] == 'N');
+    return size >= 2 &&
+           (is_pci_signature(p) || (p[0] == 0x77 && p[1] == 0xbb) ||
+            (p[0] == 'V' && p[1] == 'N'));
 }
 
 static bool is_pcir(const uint8_t *p)
@@ -85,7 +86,7 @@ static bool G_GNUC_PRINTF(2, 3) broken(char **why, const char *format, ...)
 }
 
 /*
- * NPDE stands behind PCIR, at a multiple of 16 from the start of the ROM.  That
+ * NPDE follows PCIR, at a multiple of 16 from the start of the ROM.  That
  * images are a multiple of 512 long makes it one from the start of the image,
  * wherever in a larger file the ROM is.
  */
@@ -120,7 +121,7 @@ static unsigned int use_npde(OptimusImage *image, const uint8_t *npde,
 }
 
 bool optimus_rom_image(const uint8_t *rom, size_t size, size_t offset,
-                       bool first, OptimusImage *image, char **why)
+                       OptimusImage *image, char **why)
 {
     size_t left = offset < size ? size - offset : 0;
     const uint8_t *header, *pcir;
@@ -132,7 +133,7 @@ bool optimus_rom_image(const uint8_t *rom, size_t size, size_t offset,
                       "bytes", offset, left);
     }
     header = rom + offset;
-    if (!(first ? is_first_signature(header) : is_later_signature(header))) {
+    if (!optimus_has_signature(header, left)) {
         return broken(why, "there is no option ROM image at offset 0x%zx: it "
                       "starts with %02x %02x, not with 55 aa", offset,
                       header[0], header[1]);
@@ -199,10 +200,89 @@ bool optimus_rom_image(const uint8_t *rom, size_t size, size_t offset,
     return true;
 }
 
-bool optimus_image_ends_chain(const OptimusImage *image, size_t size)
+static bool is_fill_byte(uint8_t byte)
 {
-    return image->last ||
-           (image->npde && image->offset + image->length == size);
+    return byte == 0x00 || byte == 0xff;
+}
+
+bool optimus_is_fill(const uint8_t *data, size_t size)
+{
+    return !size || (is_fill_byte(data[0]) &&
+                     !memcmp(data, data + 1, size - 1));
+}
+
+bool optimus_image_ends_chain(const uint8_t *rom, size_t size,
+                              const OptimusImage *image)
+{
+    size_t end = image->offset + image->length;
+
+    if (image->last || !image->npde || end == size) {
+        return image->last || image->npde;
+    }
+    return !optimus_has_signature(rom + end, size - end) &&
+           optimus_is_fill(rom + end, size - end);
+}
+
+/* What makes a file of each kind */
+static const struct {
+    const char *magic;
+    size_t length;
+    const char *name, *command;
+} packed[] = {
+#define PACKED(magic, name, command) { magic, sizeof(magic) - 1, name, command }
+    PACKED("Inno Setup Setup Data", "an installer of Inno Setup",
+           "innoextract --output-dir unpacked %s"),
+    PACKED("7z\xbc\xaf\x27\x1c", "a 7z archive", "7z x -ounpacked %s"),
+    PACKED("MSCF\0\0\0\0", "a cabinet archive",
+           "cabextract --directory unpacked %s"),
+    PACKED("Rar!\x1a\x07", "a RAR archive", "unrar x %s unpacked/"),
+    PACKED("PK\x03\x04", "a ZIP archive", "unzip -d unpacked %s"),
+    PACKED("UPX!", "a program packed by UPX", "upx -d -o unpacked.exe %s"),
+    /* These do not stand after a Windows program. */
+    PACKED("\x1f\x8b\x08", "a file compressed by gzip",
+           "gunzip --stdout %s >unpacked"),
+    PACKED("BZh", "a file compressed by bzip2",
+           "bunzip2 --stdout %s >unpacked"),
+    PACKED("\xfd""7zXZ\0", "a file compressed by xz",
+           "unxz --stdout %s >unpacked"),
+    PACKED("\x28\xb5\x2f\xfd", "a file compressed by zstd",
+           "unzstd --stdout %s >unpacked"),
+#undef PACKED
+};
+#define PACKED_IN_PROGRAMS 6
+
+const char *optimus_rom_packed(const uint8_t *data, size_t size,
+                               const char **command)
+{
+    bool program = size > 2 && !memcmp(data, "MZ", 2);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(packed); i++) {
+        size_t length = packed[i].length;
+
+        if ((size >= length && !memcmp(data, packed[i].magic, length)) ||
+            (program && i < PACKED_IN_PROGRAMS &&
+             memmem(data, size, packed[i].magic, length))) {
+            *command = packed[i].command;
+            return packed[i].name;
+        }
+    }
+    return NULL;
+}
+
+/* Say better than by the first two bytes what is no ROM at all. */
+static bool is_readable(const uint8_t *rom, size_t size, char **why)
+{
+    const char *command;
+    const char *name = optimus_rom_packed(rom, size, &command);
+
+    if (name) {
+        return broken(why, "it is %s", name);
+    }
+    if (size && optimus_is_fill(rom, size)) {
+        return broken(why, "all its bytes are %02x: nothing was read when it "
+                      "was made", rom[0]);
+    }
+    return true;
 }
 
 GArray *optimus_rom_parse(const uint8_t *rom, size_t size, size_t offset,
@@ -212,18 +292,21 @@ GArray *optimus_rom_parse(const uint8_t *rom, size_t size, size_t offset,
     size_t next = offset;
     OptimusImage image = { 0 };
 
+    if (!offset && !is_readable(rom, size, why)) {
+        return NULL;
+    }
     do {
         if (next == size && images->len) {
-            broken(why, "the file ends behind the image at offset 0x%zx, which "
+            broken(why, "the file ends after the image at offset 0x%zx, which "
                    "does not have the last-image bit", image.offset);
             return NULL;
         }
-        if (!optimus_rom_image(rom, size, next, !images->len, &image, why)) {
+        if (!optimus_rom_image(rom, size, next, &image, why)) {
             return NULL;
         }
         g_array_append_val(images, image);
         next = image.offset + image.length;
-    } while (!optimus_image_ends_chain(&image, size));
+    } while (!optimus_image_ends_chain(rom, size, &image));
 
     return g_steal_pointer(&images);
 }
@@ -233,8 +316,14 @@ void optimus_scan_start(OptimusScan *scan, const uint8_t *rom, size_t size)
     *scan = (OptimusScan) {
         .rom = rom,
         .size = size,
+        .fill = size,
         .dead_ends = g_hash_table_new(NULL, NULL),
     };
+    /* as optimus_image_ends_chain() has it, but not for each image anew */
+    while (scan->fill && is_fill_byte(rom[size - 1]) &&
+           rom[scan->fill - 1] == rom[size - 1]) {
+        scan->fill--;
+    }
 }
 
 void optimus_scan_end(OptimusScan *scan)
@@ -270,10 +359,9 @@ static bool try_chain(OptimusScan *scan, size_t offset)
         return false;
     }
     while (!g_hash_table_contains(scan->dead_ends, (gpointer)next) &&
-           optimus_rom_image(scan->rom, scan->size, next, next == offset,
-                             &image, NULL)) {
+           optimus_rom_image(scan->rom, scan->size, next, &image, NULL)) {
         next += image.length;
-        if (optimus_image_ends_chain(&image, scan->size)) {
+        if (image.last || (image.npde && next >= scan->fill)) {
             return true;
         }
     }
@@ -281,8 +369,7 @@ static bool try_chain(OptimusScan *scan, size_t offset)
     scan->broken += has_pcir(scan, offset);
     for (size_t at = offset; at != next; at += image.length) {
         g_hash_table_add(scan->dead_ends, (gpointer)at);
-        optimus_rom_image(scan->rom, scan->size, at, at == offset, &image,
-                          NULL);
+        optimus_rom_image(scan->rom, scan->size, at, &image, NULL);
     }
     return false;
 }
@@ -297,7 +384,7 @@ bool optimus_scan_next(OptimusScan *scan, size_t end)
             break;
         }
         scan->at = p - scan->rom;
-        if (scan->at + 1 < scan->size && is_first_signature(p) &&
+        if (scan->at + 1 < scan->size && is_pci_signature(p) &&
             try_chain(scan, scan->at)) {
             return true;
         }

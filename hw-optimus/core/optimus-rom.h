@@ -30,8 +30,8 @@
  * code has the base class in bits 23:16.  See the PCI Firmware Specification
  * 3.3, section 5.1, for the option ROM header and the PCI data structure
  * (PCIR), and nouveau's nvkm/subdev/bios for NVIDIA's additions: the
- * signatures 77 BB and "VN" of later images, RGIS and NPDS in the place of
- * PCIR, and the NPDE structure behind it, which overrides length and last.
+ * signatures 77 BB and "VN" in the place of 55 AA, RGIS and NPDS in the place of
+ * PCIR, and the NPDE structure after it, which overrides length and last.
  */
 typedef struct OptimusImage {
     size_t offset;
@@ -64,12 +64,14 @@ static inline unsigned int optimus_pcir_pointer(const uint8_t *header)
     return optimus_le16(header + OPTIMUS_HEADER_SIZE - 2);
 }
 
+/* Whether the @size bytes at @p start as an image can. */
+bool optimus_has_signature(const uint8_t *p, size_t size);
+
 /**
  * optimus_rom_image: parse the image at @offset
  * @rom: the file's bytes
  * @size: their number
  * @offset: where the image starts
- * @first: whether it is the first one of its chain, with 55 AA
  * @image: set to what it is
  * @why: if not NULL, set to a sentence without a full stop when the image is
  *       broken, to be freed by the caller
@@ -78,24 +80,28 @@ static inline unsigned int optimus_pcir_pointer(const uint8_t *header)
  * after a failure.
  */
 bool optimus_rom_image(const uint8_t *rom, size_t size, size_t offset,
-                       bool first, OptimusImage *image, char **why);
+                       OptimusImage *image, char **why);
+
+/* Whether @data are nothing but 00, or nothing but FF; true of no bytes. */
+bool optimus_is_fill(const uint8_t *data, size_t size);
 
 /**
- * optimus_image_ends_chain: whether nothing follows @image in a file of @size
+ * optimus_image_ends_chain: whether no other image follows @image in a file
  *
  * That is the last image, or one at whose end the file was cut: Linux's sysfs
- * stops behind the image that PCIR calls the last one, or before a signature of
+ * stops after the image that PCIR calls the last one, or before a signature of
  * NVIDIA's (pci_get_rom_size() in drivers/pci/rom.c), and the chain goes on by
- * NPDE.
+ * NPDE.  Dumps of the memory at 0xc0000 have the x86 image and then 00 or FF.
  */
-bool optimus_image_ends_chain(const OptimusImage *image, size_t size);
+bool optimus_image_ends_chain(const uint8_t *rom, size_t size,
+                              const OptimusImage *image);
 
 /**
  * optimus_rom_parse: parse the chain of option ROM images at @offset
  * @rom: the file's bytes
  * @size: their number
- * @offset: where the first image starts, with 55 AA
- * @why: as for optimus_rom_image()
+ * @offset: where the first image starts
+ * @why: as for optimus_rom_image(); of what is no ROM at all, what it is
  *
  * What follows the last image is ignored.  Of a file that was cut as
  * optimus_image_ends_chain() says, the last one has no @last.
@@ -107,12 +113,22 @@ GArray *optimus_rom_parse(const uint8_t *rom, size_t size, size_t offset,
                           char **why);
 
 /**
- * OptimusScan: a search for complete chains of images
+ * optimus_rom_packed: what a file is that a video BIOS may be packed in
+ *
+ * Returns: "a ZIP archive" or the like, with *@command set to what unpacks it,
+ * with %s for the file; or NULL.
+ */
+const char *optimus_rom_packed(const uint8_t *data, size_t size,
+                               const char **command);
+
+/**
+ * OptimusScan: a search for complete chains of images, that start with 55 AA
  */
 typedef struct OptimusScan {
     const uint8_t *rom;
     size_t size;
     size_t at;                  /* where to go on */
+    size_t fill;                /* from where on nothing but 00 or FF follows */
     unsigned int broken;        /* ROMs passed over that are not complete */
     GHashTable *dead_ends;
 } OptimusScan;

@@ -31,6 +31,17 @@ void chain_free(Chain *chain)
     g_array_unref(chain->images);
 }
 
+size_t chain_end(const Chain *chain)
+{
+    return chain->offset + chain->length;
+}
+
+char *chain_hash(const Chain *chain, const uint8_t *rom)
+{
+    return g_compute_checksum_for_data(G_CHECKSUM_SHA256, rom + chain->offset,
+                                       chain->length);
+}
+
 static void clear_chain(void *chain)
 {
     chain_free(chain);
@@ -49,6 +60,13 @@ const OptimusImage *chain_image(const Chain *chain, unsigned int index)
 const OptimusImage *chain_main_image(const Chain *chain)
 {
     return optimus_rom_x86(chain->images) ?: chain_image(chain, 0);
+}
+
+PCIName chain_card(const Chain *chain)
+{
+    const OptimusImage *image = chain_main_image(chain);
+
+    return (PCIName) { image->vendor, image->device };
 }
 
 OptimusVerdict chain_judge(const Chain *chain, const uint8_t *rom, PCIName card,
@@ -85,9 +103,17 @@ bool scan_next(OptimusScan *scan, Chain *chain, bool progress)
     return false;
 }
 
-bool is_rom(const uint8_t *data, size_t size)
+/* Flash chips of cards from Turing on hold the same chain twice as a rule. */
+static void find_repeated(GArray *chains, const InputFile *file)
 {
-    return size >= 2 && data[0] == 0x55 && data[1] == 0xaa;
+    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal,
+                                                       g_free, NULL);
+
+    for (unsigned int i = 0; i < chains->len; i++) {
+        Chain *chain = &g_array_index(chains, Chain, i);
+
+        chain->again = !g_hash_table_add(seen, chain_hash(chain, file->data));
+    }
 }
 
 GArray *find_chains(const InputFile *file, char **why_not,
@@ -107,6 +133,7 @@ GArray *find_chains(const InputFile *file, char **why_not,
     while (scan_next(&scan, &chain, true)) {
         g_array_append_val(chains, chain);
     }
+    find_repeated(chains, file);
     *cut_off = scan.broken;
     optimus_scan_end(&scan);
     end_progress();

@@ -8,7 +8,7 @@
 #include <zlib.h>
 
 #define INFLATE_AT_ONCE (256 * 1024)
-#define INFLATE_MAX     (256 * 1024 * 1024)
+#define INFLATE_LEAST   4096    /* what a section counts for, however short */
 
 /* Before each zlib stream; one more byte stands between them. */
 static const uint8_t dell_section[] = {
@@ -16,92 +16,106 @@ static const uint8_t dell_section[] = {
 };
 #define DELL_STREAM (sizeof(dell_section) + 1)
 
-#define MAGIC(text) text, sizeof(text) - 1
-
-/* What makes a file of each kind, and a command, with %s for the file. */
+/* Texts of hexadecimal numbers, by how they start, and what makes them binary */
 static const struct {
-    const char *name;
-    const char *magic;
-    size_t length;
-    bool in_program;            /* also behind a Windows program: an installer */
-    const char *command;
-} containers[] = {
-    { "an installer of Inno Setup", MAGIC("Inno Setup Setup Data"), true,
-      "innoextract --output-dir unpacked %s" },
-    { "a 7z archive", MAGIC("7z\xbc\xaf\x27\x1c"), true,
-      "7z x -ounpacked %s" },
-    { "a cabinet archive", MAGIC("MSCF\0\0\0\0"), true,
-      "cabextract --directory unpacked %s" },
-    { "a RAR archive", MAGIC("Rar!\x1a\x07"), true, "unrar x %s unpacked/" },
-    { "a ZIP archive", MAGIC("PK\x03\x04"), true, "unzip -d unpacked %s" },
-    { "a program packed by UPX", MAGIC("UPX!"), true,
-      "upx -d -o unpacked.exe %s" },
-    { "compressed by gzip", MAGIC("\x1f\x8b\x08"), false,
-      "gunzip --stdout %s >unpacked" },
-    { "compressed by bzip2", MAGIC("BZh"), false,
-      "bunzip2 --stdout %s >unpacked" },
-    { "compressed by xz", MAGIC("\xfd""7zXZ\0"), false,
-      "unxz --stdout %s >unpacked" },
+    const char *start;          /* a regular expression */
+    bool leaves_out;            /* lines that repeat, with a * instead */
+    const char *command;        /* with %s for the file, and %o for a new one */
+} texts[] = {
+    /* xxd */
+    { "^0{4,16}: *55 ?aa", false, "xxd -r %s %o" },
+    /* hexdump -C */
+    { "^0{8}  55 aa ", true, "cut -c10-58 %s | xxd -r -p >%o" },
+    /* od -t x1, with offsets in octal or hexadecimal */
+    { "^0{4,8} +55 aa ", true, "sed 's/^[0-9A-Fa-f]* *//; s/ *>.*//' %s | "
+      "xxd -r -p >%o" },
+    /* hexdump, od -x: words, of which the second byte comes first */
+    { "^0{4,8} +aa55 ", true, "sed 's/^[0-9A-Fa-f]* *//; s/ *>.*//' %s | "
+      "xxd -r -p | dd conv=swab of=%o" },
+    /* acpi_call, xxd -i */
+    { "^[^{]{0,99}\\{?\\s*0x55[,\\s]+0xaa", false,
+      "grep -ao '0x[0-9A-Fa-f][0-9A-Fa-f]' %s | cut -c3- | xxd -r -p >%o" },
+    /* xxd -p, and with blanks or commas in between */
+    { "^\\s*55[\\s,]*aa[\\s,0-9a-f]", false,
+      "tr -d ',' <%s | xxd -r -p >%o" },
 };
 
-static bool starts_with(const InputFile *file, const void *magic, size_t length)
+/* @command with the file and a new one beside it */
+static char *fill_in(const char *command, const char *path)
 {
-    return file->size >= length && !memcmp(file->data, magic, length);
+    g_autofree char *out = g_strconcat(path, ".bin", NULL);
+    g_autofree char *quoted = g_shell_quote(path);
+    g_autofree char *quoted_out = g_shell_quote(out);
+    GString *text = g_string_new(NULL);
+
+    for (const char *p = command; *p; p++) {
+        if (*p != '%') {
+            g_string_append_c(text, *p);
+        } else {
+            g_string_append(text, *++p == 's' ? quoted : quoted_out);
+        }
+    }
+    return g_string_free(text, false);
 }
 
-/* "55 aa", "0x55, 0xaa", "00000000: 55aa" and the like, as a text starts */
-static bool is_hex_text(const InputFile *file)
+static char *hex_text_advice(const InputFile *file)
 {
     g_autofree char *start = g_strndup((const char *)file->data,
-                                       MIN(file->size, 64));
+                                       MIN(file->size, 256));
 
-    return g_regex_match_simple("^\\s*([0-9a-f]{4,16}(:|\\s)\\s*)?(0x)?55"
-                                "[\\s,]*(0x)?aa[\\s,0-9a-f]", start,
-                                G_REGEX_CASELESS | G_REGEX_RAW, 0);
-}
-
-char *container_advice(const InputFile *file)
-{
-    g_autofree char *quoted = g_shell_quote(file->path);
-    bool program = starts_with(file, "MZ", 2);
-
-    for (size_t i = 0; i < G_N_ELEMENTS(containers); i++) {
+    for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
         g_autofree char *command = NULL;
-        g_auto(GStrv) parts = NULL;
 
-        if (!starts_with(file, containers[i].magic, containers[i].length) &&
-            !(program && containers[i].in_program &&
-              memmem(file->data, file->size, containers[i].magic,
-                     containers[i].length))) {
+        if (!g_regex_match_simple(texts[i].start, start,
+                                  G_REGEX_CASELESS | G_REGEX_RAW, 0)) {
             continue;
         }
-        parts = g_strsplit(containers[i].command, "%s", 2);
-        command = g_strjoinv(quoted, parts);
-        return g_strdup_printf("it is %s: unpack it with %s, and try again with "
-                               "what comes out", containers[i].name, command);
-    }
-    if (is_hex_text(file)) {
+        if (texts[i].leaves_out &&
+            (memmem(file->data, file->size, "\n*\n", 3) ||
+             memmem(file->data, file->size, "\n*\r", 3))) {
+            return g_strdup("it is a text of hexadecimal numbers without the "
+                            "lines that repeat (*): make it again with xxd");
+        }
+        command = fill_in(texts[i].command, file->path);
         return g_strdup_printf("it is a text of hexadecimal numbers: make it "
-            "binary with xxd -r %s vbios.rom, or, if the lines do not begin "
-            "with an offset, xxd -r -p", quoted);
+                               "binary with %s", command);
     }
     return NULL;
 }
 
-/* Inflate what starts at @data; sets *@used to the length of the stream. */
-static GByteArray *inflate_stream(const uint8_t *data, size_t size,
+char *container_advice(const InputFile *file)
+{
+    g_autofree char *command = NULL;
+    const char *format;
+    const char *name = optimus_rom_packed(file->data, file->size, &format);
+
+    if (!name) {
+        return hex_text_advice(file);
+    }
+    command = fill_in(format, file->path);
+    return g_strdup_printf("it is %s: unpack it with %s, and try again with what "
+                           "comes out", name, command);
+}
+
+/*
+ * Inflate what starts at @data, up to @max bytes; sets *@used to the length of
+ * the stream.
+ */
+static GByteArray *inflate_stream(const uint8_t *data, size_t size, size_t max,
                                   size_t *used)
 {
     g_autoptr(GByteArray) out = g_byte_array_new();
     z_stream z = { .next_in = (uint8_t *)data, .avail_in = MIN(size, G_MAXUINT) };
     int status = inflateInit(&z);
 
-    while (status == Z_OK && out->len < INFLATE_MAX && !is_interrupted()) {
+    while (status == Z_OK && out->len < max && !is_interrupted()) {
         guint before = out->len;
+        guint more = MIN(INFLATE_AT_ONCE, max - before);
 
-        g_byte_array_set_size(out, before + INFLATE_AT_ONCE);
+        show_progress("unpacking", 0, 0);
+        g_byte_array_set_size(out, before + more);
         z.next_out = out->data + before;
-        z.avail_out = INFLATE_AT_ONCE;
+        z.avail_out = more;
         status = inflate(&z, Z_NO_FLUSH);
         g_byte_array_set_size(out, out->len - z.avail_out);
     }
@@ -111,11 +125,12 @@ static GByteArray *inflate_stream(const uint8_t *data, size_t size,
     return out->len ? g_steal_pointer(&out) : NULL;
 }
 
-GByteArray *next_dell_section(const uint8_t *data, size_t size, size_t *at)
+GByteArray *next_dell_section(const uint8_t *data, size_t size, size_t *at,
+                              size_t *left)
 {
     const uint8_t *end = data + size;
 
-    while (*at < size) {
+    while (*at < size && *left) {
         const uint8_t *section = memmem(data + *at, size - *at, dell_section,
                                         sizeof(dell_section));
         GByteArray *out;
@@ -126,7 +141,8 @@ GByteArray *next_dell_section(const uint8_t *data, size_t size, size_t *at)
         }
         section += DELL_STREAM;
         *at = section - data;
-        out = inflate_stream(section, end - section, &used);
+        out = inflate_stream(section, end - section, *left, &used);
+        *left -= MIN(*left, MAX(out ? out->len : 0, INFLATE_LEAST));
         if (out) {
             *at += used;
             return out;
@@ -135,72 +151,112 @@ GByteArray *next_dell_section(const uint8_t *data, size_t size, size_t *at)
     return NULL;
 }
 
-/* regedit writes UTF-16, and all that matters here is ASCII. */
-static char *registry_text(const uint8_t *data, size_t size)
+/*
+ * A text in ASCII, or in UTF-16 as regedit writes it, where all that matters
+ * here is ASCII, too
+ */
+typedef struct Text {
+    const uint8_t *at, *end;
+    unsigned int step;          /* bytes in a character */
+} Text;
+
+static Text start_text(const uint8_t *data, size_t size)
 {
-    size_t step = size >= 2 && data[0] == 0xff && data[1] == 0xfe ? 2 : 1;
-    char *text = g_malloc(size / step + 1);
-    size_t length = 0;
+    bool wide = size >= 2 && data[0] == 0xff && data[1] == 0xfe;
 
-    for (size_t at = step == 2 ? 2 : 0; at + step <= size; at += step) {
-        bool ascii = data[at] && data[at] < 0x80 && (step == 1 || !data[at + 1]);
-
-        text[length++] = ascii ? data[at] : '?';
-    }
-    text[length] = 0;
-    return text;
+    return (Text) { data, data + size, wide ? 2 : 1 };
 }
 
-/* "55,aa,\", then the same in further lines; moves *@text behind it. */
-static GByteArray *parse_hex_value(const char **text)
+/* The character @i further on; 0 at the end, and for what is not ASCII */
+static char peek(const Text *text, size_t i)
+{
+    const uint8_t *p = text->at + i * text->step;
+
+    if ((size_t)(text->end - text->at) < (i + 1) * text->step) {
+        return 0;
+    }
+    return p[0] < 0x80 && (text->step == 1 || !p[1]) ? p[0] : 0;
+}
+
+static bool has_prefix(const Text *text, const char *prefix)
+{
+    for (size_t i = 0; prefix[i]; i++) {
+        if (peek(text, i) != prefix[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void skip(Text *text, size_t count)
+{
+    text->at += MIN(count * text->step, (size_t)(text->end - text->at));
+}
+
+bool is_registry(const uint8_t *data, size_t size)
+{
+    Text text = start_text(data, size);
+    bool utf8 = size >= 3 && !memcmp(data, "\xef\xbb\xbf", 3);
+
+    skip(&text, utf8 ? 3 : text.step - 1);
+    return has_prefix(&text, "Windows Registry Editor Version") ||
+           has_prefix(&text, "REGEDIT4");
+}
+
+/* "55,aa,\", then the same in further lines */
+static GByteArray *parse_hex_value(Text *text)
 {
     GByteArray *value = g_byte_array_new();
-    const char *p = *text;
 
-    while (g_ascii_isxdigit(p[0]) && g_ascii_isxdigit(p[1])) {
-        uint8_t byte = g_ascii_xdigit_value(p[0]) << 4 |
-                       g_ascii_xdigit_value(p[1]);
+    while (g_ascii_isxdigit(peek(text, 0)) && g_ascii_isxdigit(peek(text, 1))) {
+        uint8_t byte = g_ascii_xdigit_value(peek(text, 0)) << 4 |
+                       g_ascii_xdigit_value(peek(text, 1));
 
         g_byte_array_append(value, &byte, 1);
-        p += 2;
-        if (*p != ',') {
+        skip(text, 2);
+        if (peek(text, 0) != ',') {
             break;
         }
-        p++;
-        p += strspn(p, "\\ \t\r\n");
+        do {
+            skip(text, 1);
+        } while (peek(text, 0) && strchr("\\ \t\r\n", peek(text, 0)));
     }
-    *text = p;
     return value;
 }
 
-GPtrArray *registry_values(const uint8_t *data, size_t size)
+GByteArray *next_registry_value(const uint8_t *data, size_t size, size_t *at)
 {
-    /* The text has to begin with one of these, behind a byte order mark. */
-    static const char *const headers[] = {
-        "Windows Registry Editor Version", "REGEDIT4"
-    };
-    g_autofree char *start = registry_text(data, MIN(size, 128));
-    g_autofree char *text = NULL;
-    GPtrArray *values;
-    const char *p;
+    Text text = start_text(data, size);
 
-    p = start + strspn(start, "?");
-    if (!g_str_has_prefix(p, headers[0]) && !g_str_has_prefix(p, headers[1])) {
-        return NULL;
-    }
-    text = registry_text(data, size);
-    values = g_ptr_array_new_with_free_func((GDestroyNotify)g_byte_array_unref);
-    /* "name"=hex:55,aa or, of other types, "name"=hex(b):55,aa */
-    for (p = text; (p = strstr(p, "=hex"));) {
-        p += strlen("=hex");
-        if (*p == '(') {
-            p += strcspn(p, ")\n");
-            p += *p == ')';
+    text.at += *at;
+    while (text.at < text.end) {
+        const uint8_t *p = memchr(text.at, '=', text.end - text.at);
+        g_autoptr(GByteArray) value = NULL;
+
+        if (!p) {
+            break;
         }
-        if (*p == ':') {
-            p++;
-            g_ptr_array_add(values, parse_hex_value(&p));
+        text.at = p;
+        /* "name"=hex:55,aa or, of other types, "name"=hex(b):55,aa */
+        if ((p - data) % text.step || !has_prefix(&text, "=hex")) {
+            text.at++;
+            continue;
+        }
+        skip(&text, strlen("=hex"));
+        if (peek(&text, 0) == '(') {
+            while (peek(&text, 0) && !strchr(":\n", peek(&text, 0))) {
+                skip(&text, 1);
+            }
+        }
+        if (peek(&text, 0) != ':') {
+            continue;
+        }
+        skip(&text, 1);
+        value = parse_hex_value(&text);
+        if (value->len >= OPTIMUS_HEADER_SIZE) {
+            *at = text.at - data;
+            return g_steal_pointer(&value);
         }
     }
-    return values;
+    return NULL;
 }

@@ -43,6 +43,7 @@ typedef struct AcpiRom {
     size_t got;
     size_t length;              /* as far as it is known */
     bool ask_more;              /* than acpi_call can return */
+    bool holds_nothing;
 } AcpiRom;
 
 /* The answer of acpi_call to @command */
@@ -92,6 +93,13 @@ static size_t parse_buffer(const char *text, uint8_t *bytes, size_t max)
     return n;
 }
 
+/* Whether the method returned something, as acpi_call shows it, or nothing. */
+static bool is_value(const char *answer)
+{
+    return !*answer || strchr("{[\"", *answer) ||
+           g_str_has_prefix(answer, "0x");
+}
+
 /* One call for the bytes up to @end */
 static bool call(AcpiRom *r, size_t start, size_t end, GError **error)
 {
@@ -109,6 +117,7 @@ static bool call(AcpiRom *r, size_t start, size_t end, GError **error)
         return false;
     }
     n = parse_buffer(answer, r->rom + start, end - start);
+    r->holds_nothing = start + n < 2 && is_value(answer);
     if (start + n <= r->got) {
         return fail(error, "%s (0x%zx, 0x%zx) gave: %s", r->method, start, want,
                     answer);
@@ -159,6 +168,10 @@ static bool fetch_to(AcpiRom *r, size_t end, GError **error)
         if (!check_signal(error) || !fetch_some(r, error)) {
             return false;
         }
+        if (r->got >= 2 && !optimus_has_signature(r->rom, r->got)) {
+            r->holds_nothing = true;
+            return fail(error, "no signature");
+        }
     }
     return true;
 }
@@ -168,7 +181,7 @@ static bool parse_image(const AcpiRom *r, size_t offset, OptimusImage *image,
 {
     g_autofree char *why = NULL;
 
-    return optimus_rom_image(r->rom, ROM_MAX, offset, !offset, image, &why) ||
+    return optimus_rom_image(r->rom, ROM_MAX, offset, image, &why) ||
            fail(error, "%s", why);
 }
 
@@ -200,11 +213,54 @@ static bool fetch_chain(AcpiRom *r, GError **error)
     OptimusImage image = { };
 
     do {
-        if (!fetch_image(r, image.offset + image.length, &image, error)) {
+        g_autoptr(GError) why = NULL;
+        OptimusImage next;
+
+        if (!fetch_image(r, image.offset + image.length, &next, &why)) {
+            /* Firmware may have cut the ROM where PCIR says that it ends. */
+            if (image.npde && check_signal(error)) {
+                r->got = image.offset + image.length;
+                return true;
+            }
+            g_propagate_error(error, g_steal_pointer(&why));
             return false;
         }
+        image = next;
     } while (!image.last);
     return true;
+}
+
+/* Whether the kernel takes modules only that are signed. */
+static bool is_locked_down(void)
+{
+    g_autoptr(GByteArray) lockdown = read_file("/sys/kernel/security",
+                                               "lockdown", NULL);
+    g_autoptr(GByteArray) enforce =
+        read_file("/sys/module/module/parameters", "sig_enforce", NULL);
+
+    return (lockdown && lockdown->len &&
+            !memmem(lockdown->data, lockdown->len, "[none]", 6)) ||
+           (enforce && enforce->len && *enforce->data == 'Y');
+}
+
+/* What is to be said of @why, of a card of this generation or that */
+static void explain(const AcpiRom *r, GError *why, PCIName name, GError **error)
+{
+    bool own_flash = has_own_flash(name);
+
+    if (is_not_found(why)) {
+        fail(error, "the firmware has no _ROM for it; a card %s has a flash of "
+             "its own", own_flash ? "from the generation Turing on, as this "
+             "one, nearly always" : "without _ROM often");
+    } else if (r->holds_nothing) {
+        fail(error, "_ROM is there, and holds no video BIOS: %s", own_flash ?
+             "the card has a flash of its own as a rule" :
+             "look for it in a firmware update of the machine's maker "
+             "(optimus-vbios extract) or in Windows' registry (see the manual "
+             "page)");
+    } else {
+        g_propagate_error(error, g_error_copy(why));
+    }
 }
 
 GByteArray *get_from_acpi(const char *card, PCIName name, GError **error)
@@ -222,7 +278,10 @@ GByteArray *get_from_acpi(const char *card, PCIName name, GError **error)
     }
     if (access(ACPI_CALL, R_OK | W_OK)) {
         fail(error, "the module acpi_call is not loaded: install the package "
-             "acpi-call-dkms and run modprobe acpi_call");
+             "acpi-call-dkms and run modprobe acpi_call%s", is_locked_down() ?
+             "; this kernel is locked down, as with Secure Boot, and takes it "
+             "only if it is signed with a key that mokutil has put into the "
+             "firmware: do that, or switch Secure Boot off for the time" : "");
         return NULL;
     }
     path = g_strstrip(g_strndup((const char *)node->data, node->len));
@@ -234,12 +293,6 @@ GByteArray *get_from_acpi(const char *card, PCIName name, GError **error)
         g_byte_array_append(rom, r.rom, r.got);
         return g_steal_pointer(&rom);
     }
-    if (is_not_found(why)) {
-        fail(error, "the firmware has no _ROM for it; a card %s has a flash of "
-             "its own", has_own_flash(name) ? "from the generation Turing on, "
-             "as this one, nearly always" : "without _ROM often");
-    } else {
-        g_propagate_error(error, g_steal_pointer(&why));
-    }
+    explain(&r, why, name, error);
     return NULL;
 }

@@ -9,8 +9,13 @@
 #include <sys/stat.h>
 
 #define HASH_DIGITS 8           /* of a file's name */
-#define TYPES_WIDTH 16          /* of "x86+EFI+E0+E0+70" */
+#define TYPES_WIDTH 19          /* of "x86+EFI+E0+E0+E0+70" */
 #define DEPTH_MAX   4           /* of containers in each other */
+
+/* No firmware has more, and without an end none would be come to. */
+#define FOUND_MAX   256         /* ROMs */
+#define INFLATE_MAX (192 << 20) /* bytes, all together */
+#define UEFI_MAX    32          /* runs of UEFIExtract */
 
 static char *out_dir, *device, *host;
 
@@ -31,6 +36,9 @@ typedef struct Extract {
     GHashTable *seen;           /* SHA-256 of what was written */
     unsigned int found;
     unsigned int cut_off;
+    unsigned int left_out;      /* beyond FOUND_MAX */
+    size_t inflate_left;        /* of INFLATE_MAX */
+    unsigned int uefi_runs;
     bool unsearched;            /* something, which was said */
     char *fits;                 /* the file that fits the card best */
     OptimusVerdict verdict;     /* on that */
@@ -116,12 +124,15 @@ static bool keep(Extract *x, const Chain *chain, const uint8_t *rom,
                  const char *where, GError **error)
 {
     const uint8_t *data = rom + chain->offset;
-    char *hash = g_compute_checksum_for_data(G_CHECKSUM_SHA256, data,
-                                             chain->length);
+    char *hash = chain_hash(chain, rom);
     g_autofree char *name = file_name(chain, rom, hash);
     g_autofree char *path = g_build_filename(out_dir, name, NULL);
 
     if (!g_hash_table_add(x->seen, hash)) {
+        return true;
+    }
+    if (x->found == FOUND_MAX) {
+        x->left_out++;
         return true;
     }
     if (!is_there_already(path, data, chain->length) &&
@@ -191,9 +202,13 @@ static bool search_unpacked(Extract *x, const char *dir, GError **error)
 static bool search_uefi(Extract *x, const InputFile *file, GError **error)
 {
     g_autoptr(GError) why = NULL;
-    char *unpacked = unpack_uefi(file, out_dir, &why);
+    char *unpacked;
     bool good;
 
+    if (++x->uefi_runs > UEFI_MAX) {
+        return true;
+    }
+    unpacked = unpack_uefi(file, out_dir, &why);
     end_progress();
     if (!unpacked) {
         if (!check_signal(error)) {
@@ -220,7 +235,7 @@ static bool search_all(Extract *x, const InputFile *file, const char *where,
     }
     while (depth < DEPTH_MAX) {
         g_autoptr(GByteArray) section =
-            next_dell_section(file->data, file->size, &at);
+            next_dell_section(file->data, file->size, &at, &x->inflate_left);
         InputFile inner = { .path = file->path };
 
         if (!section) {
@@ -235,14 +250,17 @@ static bool search_all(Extract *x, const InputFile *file, const char *where,
     return !is_uefi(file) || search_uefi(x, file, error);
 }
 
-static bool search_registry(Extract *x, const InputFile *file,
-                            const GPtrArray *values, GError **error)
+static bool search_registry(Extract *x, const InputFile *file, GError **error)
 {
-    for (guint i = 0; i < values->len; i++) {
-        const GByteArray *value = values->pdata[i];
-        InputFile inner = { file->path, value->data, value->len };
+    GByteArray *value;
+    size_t at = 0;
 
-        if (!search(x, &inner, "(registry)", error)) {
+    while ((value = next_registry_value(file->data, file->size, &at))) {
+        InputFile inner = { file->path, value->data, value->len };
+        bool good = search(x, &inner, "(registry)", error);
+
+        g_byte_array_unref(value);
+        if (!good) {
             return false;
         }
     }
@@ -251,10 +269,26 @@ static bool search_registry(Extract *x, const InputFile *file,
 
 static bool search_file(Extract *x, const InputFile *file, GError **error)
 {
-    g_autoptr(GPtrArray) values = registry_values(file->data, file->size);
+    return is_registry(file->data, file->size) ?
+        search_registry(x, file, error) : search_all(x, file, NULL, 0, error);
+}
 
-    return values ? search_registry(x, file, values, error) :
-                    search_all(x, file, NULL, 0, error);
+/* Where a file has more than any firmware */
+static void say_limits(Extract *x, const InputFile *file)
+{
+    if (x->left_out) {
+        complain("warning: '%s' has more than %u option ROMs in it: %u were left "
+                 "out", file->path, FOUND_MAX, x->left_out);
+    }
+    if (!x->inflate_left) {
+        complain("warning: what is packed in '%s' has more than %u MiB: the rest "
+                 "was not searched", file->path, INFLATE_MAX >> 20);
+    }
+    if (x->uefi_runs > UEFI_MAX) {
+        complain("warning: '%s' has more than %u UEFI firmwares packed in it: "
+                 "the rest was not searched", file->path, UEFI_MAX);
+    }
+    x->unsearched |= !x->inflate_left || x->uefi_runs > UEFI_MAX;
 }
 
 static bool fail_without_rom(const Extract *x, const InputFile *file,
@@ -275,8 +309,9 @@ static bool fail_without_rom(const Extract *x, const InputFile *file,
                 advice);
 }
 
-static bool report(const Extract *x, const InputFile *file, GError **error)
+static bool report(Extract *x, const InputFile *file, GError **error)
 {
+    say_limits(x, file);
     if (x->cut_off) {
         say("left out: %u that %s incomplete", x->cut_off,
             x->cut_off == 1 ? "is" : "are");
@@ -344,7 +379,7 @@ static bool read_card(Extract *x, GError **error)
 
 static bool run(char **files, GError **error)
 {
-    Extract x = { };
+    Extract x = { .inflate_left = INFLATE_MAX };
     InputFile file;
     bool good;
 

@@ -15,6 +15,7 @@
 
 #define WRITE_AT_ONCE (1024 * 1024)
 #define READ_MAX      (16 * 1024 * 1024)
+#define INPUT_MAX     (G_GINT64_CONSTANT(4) << 30)
 
 /* Of a file that is mapped, all that can go wrong later comes as a signal. */
 static void G_GNUC_NORETURN say_lost(int number)
@@ -50,7 +51,12 @@ static bool map_fd(InputFile *file, int fd, GError **error)
     if (!st.st_size) {
         return fail(error, "'%s' is empty: get it again", file->path);
     }
-    data = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (st.st_size > INPUT_MAX) {
+        return fail(error, "'%s' has %" G_GINT64_FORMAT " bytes, and no file "
+                    "with a video BIOS in it has more than %" G_GINT64_FORMAT,
+                    file->path, (int64_t)st.st_size, INPUT_MAX);
+    }
+    data = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
     if (data == MAP_FAILED) {
         return fail(error, "'%s' cannot be mapped into memory (%s): copy it to "
                     "a local disk and name the copy", file->path,
@@ -80,6 +86,13 @@ bool map_input(InputFile *file, const char *path, GError **error)
 void unmap_input(InputFile *file)
 {
     munmap((void *)file->data, file->size);
+}
+
+bool make_writable(const InputFile *file, GError **error)
+{
+    return !mprotect((void *)file->data, file->size, PROT_READ | PROT_WRITE) ||
+           fail(error, "'%s' cannot be changed in memory: %s", file->path,
+                g_strerror(errno));
 }
 
 bool check_output(const char *path, bool force, GError **error)
@@ -122,11 +135,13 @@ static bool write_all(int fd, const uint8_t *data, size_t size)
 
 static bool move_output(const char *from, const char *to, bool force)
 {
-    if (force || !renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE)) {
-        return !force || !rename(from, to);
+    if (!force && !link(from, to)) {
+        unlink(from);
+        return true;
     }
-    /* Not every file system can do that. */
-    if (errno != EINVAL || g_file_test(to, G_FILE_TEST_EXISTS)) {
+    /* Not every file system has links. */
+    if (!force && (errno == EEXIST || g_file_test(to, G_FILE_TEST_EXISTS))) {
+        errno = EEXIST;
         return false;
     }
     return !rename(from, to);
@@ -166,10 +181,15 @@ GByteArray *read_file(const char *dir, const char *name, GError **error)
 {
     g_autofree char *path = g_build_filename(dir, name, NULL);
     g_autoptr(GByteArray) bytes = g_byte_array_new();
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     uint8_t buffer[4096];
+    struct stat st;
     ssize_t n = fd;
 
+    if (n >= 0 && !fstat(fd, &st) && !S_ISREG(st.st_mode)) {
+        errno = EINVAL;
+        n = -1;
+    }
     while (n >= 0 && (n = read(fd, buffer, sizeof(buffer))) > 0 &&
            bytes->len < READ_MAX) {
         g_byte_array_append(bytes, buffer, n);

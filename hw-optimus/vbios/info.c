@@ -161,13 +161,9 @@ static size_t leading(const Judgement *j)
 
 static size_t trailing(const Judgement *j, const InputFile *file)
 {
-    const Chain *last;
+    unsigned int count = j->chains->len;
 
-    if (!j->chains->len) {
-        return 0;
-    }
-    last = chain_of(j->chains, j->chains->len - 1);
-    return file->size - last->offset - last->length;
+    return count ? file->size - chain_end(chain_of(j->chains, count - 1)) : 0;
 }
 
 /* Where the ROM directory is that an NVGI header has, or 0. */
@@ -235,8 +231,8 @@ static void print_rest(const InputFile *file, size_t offset, size_t end)
 {
     if (end > offset) {
         printf("0x%06zx  %zu bytes: %s\n", offset, end - offset,
-               is_fill(file->data + offset, end - offset) ? "padding" :
-               "other data");
+               optimus_is_fill(file->data + offset, end - offset) ?
+               "padding" : "other data");
     }
 }
 
@@ -249,12 +245,13 @@ static void print_chains(const Judgement *j, const InputFile *file)
 
         print_rest(file, at, chain->offset);
         if (i) {
-            printf(INDENT "another chain of images:\n");
+            printf(INDENT "%s\n", chain->again ? "the same chain again:" :
+                   "another chain of images:");
         }
         for (unsigned int k = 0; k < chain->images->len; k++) {
             print_image(file->data, chain_image(chain, k));
         }
-        at = chain->offset + chain->length;
+        at = chain_end(chain);
     }
     print_rest(file, at, at + trailing(j, file));
 }
@@ -283,13 +280,15 @@ static void json_string(const char *value)
     g_autofree char *valid = g_utf8_make_valid(value, -1);
 
     putchar('"');
-    for (const char *p = valid; *p; p++) {
-        if (*p == '"' || *p == '\\') {
+    for (const char *p = valid; *p; p = g_utf8_next_char(p)) {
+        gunichar c = g_utf8_get_char(p);
+
+        if (c == '"' || c == '\\') {
             printf("\\%c", *p);
-        } else if ((unsigned char)*p < ' ') {
-            printf("\\u%04x", *p);
+        } else if (c >= 0x10000 || is_printable(c)) {
+            printf("%.*s", (int)(g_utf8_next_char(p) - p), p);
         } else {
-            putchar(*p);
+            printf("\\u%04x", c);
         }
     }
     putchar('"');
@@ -369,7 +368,7 @@ static void print_json(const Judgement *j, const InputFile *file)
     add_number(facts, "leading", leading(j));
     add_number(facts, "trailing", rest);
     add_flag(facts, "trailing_padding",
-             is_fill(file->data + file->size - rest, rest));
+             rest && optimus_is_fill(file->data + file->size - rest, rest));
     add(facts, "broken", FACT_STRING, g_strdup(j->broken));
     if (j->chains->len) {
         add_flag(facts, "nouveau", j->verdict != OPTIMUS_USELESS);

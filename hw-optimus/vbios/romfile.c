@@ -7,15 +7,26 @@
 #include "vbios.h"
 #include "../core/optimus-window.h"
 
-bool is_fill(const uint8_t *data, size_t size)
-{
-    return size && (data[0] == 0x00 || data[0] == 0xff) &&
-           !memcmp(data, data + 1, size - 1);
-}
-
 bool starts_with_nvgi(const InputFile *file)
 {
     return file->size >= 4 && !memcmp(file->data, "NVGI", 4);
+}
+
+unsigned int chains_worth(const GArray *chains)
+{
+    unsigned int count = chains->len;
+
+    while (count > 1 && chain_of(chains, count - 1)->again) {
+        count--;
+    }
+    return count;
+}
+
+bool all_fits(const GArray *chains)
+{
+    const Chain *last = chain_of(chains, chains_worth(chains) - 1);
+
+    return chain_end(last) - chain_of(chains, 0)->offset <= OPTIMUS_ROM_MAX;
 }
 
 /* Why the file cannot be used as it is, whatever is in it, or NULL. */
@@ -23,17 +34,18 @@ static char *find_fault(const Judgement *j, const InputFile *file)
 {
     const Chain *chain;
 
-    if (is_rom(file->data, file->size) && j->broken) {
+    if (j->starts_as_rom && j->broken) {
         return g_strdup_printf("the ROM is broken: %s; get it again%s",
             j->broken, j->chains->len ? ", or see with optimus-vbios extract "
             "what further in is whole" : "");
     }
     if (!j->chains->len) {
-        g_autoptr(GPtrArray) values = registry_values(file->data, file->size);
-
-        if (values) {
+        if (is_registry(file->data, file->size)) {
             return g_strdup("it is an export of Windows' registry: "
                 "optimus-vbios extract gets the video BIOS out of it");
+        }
+        if (optimus_is_fill(file->data, file->size)) {
+            return g_strdup_printf("%s; get it another way", j->broken);
         }
         return container_advice(file) ?:
             g_strdup_printf("%s, and none starts further in; if it is a "
@@ -67,23 +79,79 @@ static bool has_wrong_sum(const Chain *chain, const InputFile *file)
     return false;
 }
 
+/* What is to be said of the chains after the first one */
+static void add_further(GString *text, const GArray *chains)
+{
+    const Chain *other = NULL, *again = NULL;
+    unsigned int count = 0;
+
+    for (unsigned int i = 1; i < chains->len; i++) {
+        const Chain *chain = chain_of(chains, i);
+
+        if (!chain->again) {
+            other = other ?: chain;
+        } else if (!count++) {
+            again = chain;
+        }
+    }
+    if (other && all_fits(chains)) {
+        g_string_append(text, "; after the images are others, which "
+                        "optimus-vbios trim --all keeps");
+    } else if (other) {
+        g_string_append_printf(text, "; after the images are others, from offset "
+                               "0x%zx on, for which the device has no room",
+                               other->offset);
+    }
+    if (again) {
+        g_string_append_printf(text, "; the chain at 0x%zx is the same again: not "
+                               "needed", again->offset);
+    }
+    if (count > 1) {
+        g_string_append_printf(text, ", as %u more", count - 1);
+    }
+}
+
 /* What to do about the checksums, and about what follows the images. */
 static void add_advice(GString *text, const Judgement *j, const InputFile *file)
 {
     const Chain *first = chain_of(j->chains, 0);
-    size_t rest = file->size - first->offset - first->length;
+    size_t rest = file->size - chain_end(first);
 
     if (has_wrong_sum(first, file)) {
         g_string_append(text, " (optimus-vbios trim --fix-checksum mends "
                         "checksums, if the file is right otherwise)");
     }
-    if (j->chains->len > 1) {
-        g_string_append(text, "; after the images are others, which "
-                        "optimus-vbios trim --all keeps");
-    } else if (j->usable && rest) {
+    add_further(text, j->chains);
+    if (j->chains->len == 1 && j->usable && rest) {
         g_string_append_printf(text, "; the %zu bytes after the images do no "
                                "harm", rest);
     }
+    if (has_own_flash(chain_card(first))) {
+        g_string_append(text, "; a card of its generation has a flash of its "
+                        "own as a rule, and needs no romfile");
+    }
+}
+
+/* Whether the first chain is of no NVIDIA card, and nothing else matters. */
+static bool is_foreign(const Judgement *j)
+{
+    return j->chains->len && !(j->broken && j->starts_as_rom) &&
+           chain_card(chain_of(j->chains, 0)).vendor != OPTIMUS_VENDOR_NVIDIA;
+}
+
+/* Say whose it is, and where in the file there is something for NVIDIA's. */
+static char *foreign_sentence(const Judgement *j)
+{
+    for (unsigned int i = 1; i < j->chains->len; i++) {
+        const Chain *chain = chain_of(j->chains, i);
+
+        if (chain_card(chain).vendor == OPTIMUS_VENDOR_NVIDIA) {
+            return g_strdup_printf("not usable as romfile: %s; optimus-vbios "
+                "extract gets the one at offset 0x%zx, which is NVIDIA's",
+                j->remarks, chain->offset);
+        }
+    }
+    return g_strdup_printf("not usable as romfile: %s", j->remarks);
 }
 
 static char *make_sentence(const Judgement *j, const InputFile *file,
@@ -119,6 +187,7 @@ Judgement judge_romfile(const InputFile *file, const char *bdf, PCIName card)
     Judgement j = { };
 
     j.chains = find_chains(file, &j.broken, &cut_off);
+    j.starts_as_rom = optimus_has_signature(file->data, file->size);
     fault = find_fault(&j, file);
     if (j.chains->len) {
         j.verdict = chain_judge(chain_of(j.chains, 0), file->data, card,
@@ -127,7 +196,8 @@ Judgement judge_romfile(const InputFile *file, const char *bdf, PCIName card)
         j.remarks = g_strdup("");
     }
     j.usable = !fault && j.verdict != OPTIMUS_USELESS;
-    j.sentence = make_sentence(&j, file, bdf, fault);
+    j.sentence = is_foreign(&j) ? foreign_sentence(&j) :
+                                  make_sentence(&j, file, bdf, fault);
     return j;
 }
 

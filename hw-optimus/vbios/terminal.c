@@ -81,6 +81,14 @@ bool fail_usage(GError **error, const char *format, ...)
     return false;
 }
 
+bool is_printable(gunichar c)
+{
+    GUnicodeType type = g_unichar_type(c);
+
+    return g_unichar_isprint(c) && type != G_UNICODE_LINE_SEPARATOR &&
+           type != G_UNICODE_PARAGRAPH_SEPARATOR;
+}
+
 char *printable(const char *text)
 {
     GString *out = g_string_new(NULL);
@@ -89,7 +97,7 @@ char *printable(const char *text)
         gunichar c = g_utf8_get_char_validated(p, -1);
         const char *next = c < (gunichar)-2 ? g_utf8_next_char(p) : p + 1;
 
-        if (c < (gunichar)-2 && !g_unichar_iscntrl(c)) {
+        if (c < (gunichar)-2 && is_printable(c)) {
             g_string_append_len(out, p, next - p);
         } else {
             for (; p < next; p++) {

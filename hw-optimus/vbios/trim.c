@@ -5,6 +5,7 @@
  */
 
 #include "vbios.h"
+#include "../core/optimus-window.h"
 
 static gboolean force, fix, keep_all;
 
@@ -41,7 +42,7 @@ static GArray *chains_of(const InputFile *in, GError **error)
     g_autoptr(GArray) chains = find_chains(in, &why, &cut_off);
 
     /* What follows a broken ROM is not what its owner means. */
-    if (is_rom(in->data, in->size) && why) {
+    if (optimus_has_signature(in->data, in->size) && why) {
         fail(error, "'%s' is a broken ROM: %s; get it again", in->path, why);
         return NULL;
     }
@@ -82,34 +83,53 @@ static void treat_checksums(uint8_t *rom, size_t start, const Chain *chain)
     }
 }
 
+/* What was not kept of the chains after the first one, and why */
+static void say_what_is_gone(const GArray *chains, unsigned int kept)
+{
+    for (unsigned int i = kept; i < chains->len; i++) {
+        const Chain *chain = chain_of(chains, i);
+
+        if (chain->again) {
+            say("cut off was the chain at offset 0x%zx: it is the same again",
+                chain->offset);
+        } else {
+            say("cut off were other images at offset 0x%zx%s", chain->offset,
+                all_fits(chains) ? ": --all would keep them" : "");
+        }
+    }
+}
+
 static bool trim(const InputFile *in, const char *out, GError **error)
 {
     g_autoptr(GArray) chains = chains_of(in, error);
-    g_autofree uint8_t *rom = NULL;
-    const Chain *first, *last;
+    const Chain *first;
     unsigned int kept;
     size_t length;
 
     if (!chains) {
         return false;
     }
-    kept = keep_all ? chains->len : 1;
+    kept = keep_all ? chains_worth(chains) : 1;
     first = chain_of(chains, 0);
-    last = chain_of(chains, kept - 1);
-    length = last->offset + last->length - first->offset;
-    rom = g_malloc(length);
-    memcpy(rom, in->data + first->offset, length);
-    for (unsigned int i = 0; i < kept; i++) {
-        treat_checksums(rom, first->offset, chain_of(chains, i));
+    length = chain_end(chain_of(chains, kept - 1)) - first->offset;
+    if (fix && !make_writable(in, error)) {
+        return false;
     }
-    if (!write_output(out, force, rom, length, error)) {
+    for (unsigned int i = 0; i < kept; i++) {
+        treat_checksums((uint8_t *)in->data + first->offset, first->offset,
+                        chain_of(chains, i));
+    }
+    if (!write_output(out, force, in->data + first->offset, length, error)) {
         return false;
     }
     say("'%s' has %zu bytes; cut off were %zu before and %zu after them", out,
         length, first->offset, in->size - first->offset - length);
-    if (kept < chains->len) {
-        say("cut off were other images at offset 0x%zx: --all would keep them",
-            chain_of(chains, 1)->offset);
+    say_what_is_gone(chains, kept);
+    if (length > OPTIMUS_ROM_MAX) {
+        complain("warning: '%s' has %zu bytes, and the device has room for %u%s",
+                 out, length, OPTIMUS_ROM_MAX,
+                 kept > 1 && first->length <= OPTIMUS_ROM_MAX ?
+                 ": it fits without --all" : "");
     }
     return true;
 }

@@ -62,9 +62,12 @@ bool check_signal(GError **error);
 void die_of_signal(void);
 
 /*
- * @text as a terminal can show it: control characters, which file names may
- * have, as \xNN.
+ * Whether a terminal shows @c, and nothing else than it: file names may have
+ * control characters, and others that turn round the direction of the text.
  */
+bool is_printable(gunichar c);
+
+/* @text with what is not printable as \xNN */
 char *printable(const char *text);
 
 /*
@@ -82,9 +85,12 @@ typedef struct InputFile {
     size_t size;
 } InputFile;
 
-/* Map the file into memory. */
+/* Map the file, of up to 4 GiB, into memory. */
 bool map_input(InputFile *file, const char *path, GError **error);
 void unmap_input(InputFile *file);
+
+/* Let the bytes be changed, in memory only. */
+bool make_writable(const InputFile *file, GError **error);
 
 /* Whether write_output() may write @path. */
 bool check_output(const char *path, bool force, GError **error);
@@ -123,6 +129,7 @@ bool has_own_flash(PCIName name);
 typedef struct Chain {
     size_t offset;
     size_t length;
+    bool again;                 /* the same as one before it in the file */
     GArray *images;             /* of OptimusImage */
 } Chain;
 
@@ -139,8 +146,11 @@ bool scan_next(OptimusScan *scan, Chain *chain, bool progress);
 GArray *find_chains(const InputFile *file, char **why_not,
                     unsigned int *cut_off);
 
-/* Whether @data starts as an option ROM does. */
-bool is_rom(const uint8_t *data, size_t size);
+/* The SHA-256 of the chain, to be freed. */
+char *chain_hash(const Chain *chain, const uint8_t *rom);
+
+/* Where the chain ends */
+size_t chain_end(const Chain *chain);
 
 /* The chain at @offset, or NULL in @chain->images with @why set. */
 bool chain_at(const uint8_t *rom, size_t size, size_t offset, Chain *chain,
@@ -154,6 +164,9 @@ bool chain_is_for(const Chain *chain, const uint8_t *rom, PCIName name);
 /* The x86 image, or the first one if there is none. */
 const OptimusImage *chain_main_image(const Chain *chain);
 
+/* The card that it is for */
+PCIName chain_card(const Chain *chain);
+
 /*
  * What drivers will do with the chain, see optimus_rom_judge(), with all remarks
  * in one string, which is empty if there is none.
@@ -166,6 +179,7 @@ OptimusVerdict chain_judge(const Chain *chain, const uint8_t *rom, PCIName card,
 /* What a file is, and whether it is usable as romfile */
 typedef struct Judgement {
     GArray *chains;             /* of Chain: the one that counts, and others */
+    bool starts_as_rom;
     char *broken;               /* why there is none at offset 0, or NULL */
     OptimusVerdict verdict;     /* on the first chain, if there is one */
     char *remarks;
@@ -180,15 +194,18 @@ typedef struct Judgement {
 Judgement judge_romfile(const InputFile *file, const char *bdf, PCIName card);
 void judgement_clear(Judgement *judgement);
 
+/* How many of the chains come before those that are the same again. */
+unsigned int chains_worth(const GArray *chains);
+
+/* Whether there is room for all these in the device, with what is in between. */
+bool all_fits(const GArray *chains);
+
 /*
  * Parse the chain that @rom starts with, refuse one that is of no use to any
  * driver of @card (0:0 if that is not known), and warn of what some do not like.
  */
 bool accept_rom(const uint8_t *rom, size_t size, PCIName card, Chain *chain,
                 GError **error);
-
-/* Whether @data are nothing but 00, or nothing but FF. */
-bool is_fill(const uint8_t *data, size_t size);
 
 /* Whether the file starts with the header of a flash chip. */
 bool starts_with_nvgi(const InputFile *file);
@@ -225,15 +242,20 @@ char *container_advice(const InputFile *file);
 
 /*
  * Inflate the next zlib stream of those that Dell's updates consist of, at or
- * behind *@at, which goes on behind it.  Returns NULL if there is no further one.
+ * after *@at, which goes on after it.  *@left is how many bytes may still be
+ * inflated.  Returns NULL if there is no further one, or *@left is 0.
  */
-GByteArray *next_dell_section(const uint8_t *data, size_t size, size_t *at);
+GByteArray *next_dell_section(const uint8_t *data, size_t size, size_t *at,
+                              size_t *left);
+
+/* Whether it is an export of Windows' registry (.reg). */
+bool is_registry(const uint8_t *data, size_t size);
 
 /*
- * The binary values in an export of Windows' registry (.reg), as GByteArrays to
- * be freed with the array, or NULL if it is none.
+ * The next binary value in such an export that could be a ROM, at or after *@at,
+ * which goes on after it, or NULL.
  */
-GPtrArray *registry_values(const uint8_t *data, size_t size);
+GByteArray *next_registry_value(const uint8_t *data, size_t size, size_t *at);
 
 /* unpack.c */
 

@@ -13,7 +13,7 @@ static void test_errors(void)
     g_autoptr(GByteArray) rom = make(2, 0x00, false);
     uint8_t *second;
 
-    parse_bad(rom, 0, "the file ends behind the image at offset 0x0, which "
+    parse_bad(rom, 0, "the file ends after the image at offset 0x0, which "
               "does not have the last-image bit");
 
     append(rom, make(1, 0x00, true));
@@ -121,7 +121,7 @@ static void check_images(const uint8_t *rom, size_t size, size_t offset,
         g_assert_cmpuint(image->length, <=, size - at);
         g_assert_cmpuint(image->pcir, >=, at);
         g_assert_cmpuint(image->pcir + 0x18, <=, at + image->length);
-        g_assert_cmpint(optimus_image_ends_chain(image, size), ==,
+        g_assert_cmpint(optimus_image_ends_chain(rom, size, image), ==,
                         i == images->len - 1);
         optimus_image_is_for(rom, image, 0x10de, 0x2222);
         optimus_image_sum(rom, image);

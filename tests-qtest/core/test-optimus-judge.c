@@ -117,12 +117,14 @@ static void test_judge_ids(void)
     card_vendor = 0x1002;
     check_judge(rom, OPTIMUS_NOUVEAU_ONLY, 1, "it is for 10de:139b");
 
-    /* Of a card that is not known, the vendor is. */
+    /* Of what is not NVIDIA's that is all, with or without x86, whole or not. */
     put16(rom->data + PCIR + 0x04, 0x8086);
-    set_sum(rom->data, UNIT);
-    card_vendor = card_device = 0;
-    check_judge(rom, OPTIMUS_USELESS, 1, "it is for 8086:139b of class 123456, a "
-                "device of Intel");
+    for (unsigned int i = 0; i < 2; i++) {
+        rom->data[PCIR + 0x14] = i ? OPTIMUS_CODE_EFI : OPTIMUS_CODE_X86;
+        check_judge(rom, OPTIMUS_USELESS, 1, "it is for 8086:139b of class "
+                    "123456, a device of Intel");
+        card_vendor = card_device = 0;
+    }
 }
 
 static void test_judge_content(void)
@@ -150,6 +152,13 @@ static void test_judge_content(void)
 
     rom->data[PCIR + 0x14] = OPTIMUS_CODE_EFI;
     check_judge(rom, OPTIMUS_USELESS, 1, "no image is of the type x86");
+    rom->data[PCIR + 0x14] = OPTIMUS_CODE_X86;
+
+    memcpy(rom->data, "VN", 2);
+    put_bit(rom->data);
+    set_sum(rom->data, UNIT);
+    check_judge(rom, OPTIMUS_NOUVEAU_ONLY, 1, "it starts with 56 4e (VN), which "
+                "is NVIDIA's own");
 }
 
 static void test_judge_cut(void)
@@ -170,8 +179,8 @@ static void test_judge_cut(void)
         put16(rom->data + P_DATA + 4, cases[i].pointer);
         put16(rom->data + P_DATA + 6, cases[i].pointer >> 16);
         set_sum(rom->data, UNIT);
-        check_judge(rom, cases[i].verdict, 1, "it was cut behind the image at "
-                    "offset 0x0, as Linux's sysfs does");
+        check_judge(rom, cases[i].verdict, 1, "it was cut after the image at "
+                    "offset 0x0, as Linux's sysfs and dumps of memory are");
     }
 }
 

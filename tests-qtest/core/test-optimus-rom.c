@@ -82,17 +82,37 @@ static void test_signatures(void)
     }
 }
 
-/* Only later images may start with a signature of NVIDIA's. */
+/* The first image, too, may start with a signature of NVIDIA's, if asked for. */
 static void test_first_signature(void)
 {
-    g_autoptr(GByteArray) rom = make(1, 0xe0, true);
+    static const char *const headers[] = { "\x77\xbb", "VN" };
 
-    memcpy(rom->data, "\x77\xbb", 2);
+    for (unsigned int i = 0; i < G_N_ELEMENTS(headers); i++) {
+        g_autoptr(GByteArray) rom = make(1, 0xe0, true);
+
+        memcpy(rom->data, headers[i], 2);
+        g_array_unref(parse_good(rom, 0));
+        g_assert_cmpuint(optimus_rom_find(rom->data, rom->len, 0), ==,
+                         rom->len);
+    }
+}
+
+/* What is no ROM at all is called by its name. */
+static void test_no_rom(void)
+{
+    g_autoptr(GByteArray) rom = make(1, 0x00, true);
+
+    memset(rom->data, 0xff, UNIT);
+    parse_bad(rom, 0, "all its bytes are ff: nothing was read when it was made");
+    memset(rom->data, 0x00, UNIT);
+    parse_bad(rom, 0, "all its bytes are 00: nothing was read when it was made");
+    rom->data[UNIT - 1] = 1;
     parse_bad(rom, 0, "there is no option ROM image at offset 0x0: it starts "
-              "with 77 bb, not with 55 aa");
-    memcpy(rom->data, "VN", 2);
-    parse_bad(rom, 0, "there is no option ROM image at offset 0x0: it starts "
-              "with 56 4e, not with 55 aa");
+              "with 00 00, not with 55 aa");
+    memcpy(rom->data, "PK\x03\x04", 4);
+    parse_bad(rom, 0, "it is a ZIP archive");
+    parse_bad(rom, 1, "there is no option ROM image at offset 0x1: it starts "
+              "with 4b 03, not with 55 aa");
 }
 
 static void check_npde(const GByteArray *rom, size_t offset, size_t length,
@@ -334,8 +354,7 @@ static void test_cut_by_linux(void)
     g_assert_true(image_at(cut, 0)->pcir_last);
     g_assert_cmpuint(image_at(cut, 0)->length, ==, UNIT);
     g_assert_cmpuint(image_at(cut, 0)->pcir_length, ==, 2 * UNIT);
-    g_assert_true(optimus_image_ends_chain(image_at(cut, 0), UNIT));
-    g_assert_false(optimus_image_ends_chain(image_at(cut, 0), UNIT + 1));
+    g_assert_true(optimus_image_ends_chain(rom->data, UNIT, image_at(cut, 0)));
 
     append(rom, make(1, 0xe0, true));
     whole = parse_good(rom, 0);
@@ -344,6 +363,43 @@ static void test_cut_by_linux(void)
     /* A byte more, and it is something else that broke it. */
     longer = parse(rom, UNIT + 1, 0, &why);
     g_assert_null(longer);
+}
+
+/* Memory dumped: whole images, and then nothing but 00 or FF up to the end. */
+static void test_cut_with_fill(void)
+{
+    static const uint8_t bytes[] = { 0x00, 0xff };
+    static const size_t lengths[] = { 1, 25, 26, 8 * UNIT };
+
+    for (unsigned int i = 0; i < 2; i++) {
+        for (unsigned int k = 0; k < G_N_ELEMENTS(lengths); k++) {
+            g_autoptr(GByteArray) rom = make(2, 0x00, false);
+            g_autoptr(GArray) images = NULL;
+            size_t end;
+
+            append(rom, make(1, 0x03, false));
+            put_npde(rom, NPDE, 0x14, 2, false);
+            put_npde(rom, 2 * UNIT + NPDE, 0x14, 1, false);
+            end = rom->len;
+            g_byte_array_set_size(rom, end + lengths[k]);
+            memset(rom->data + end, bytes[i], lengths[k]);
+            images = parse_good(rom, 0);
+            g_assert_cmpuint(images->len, ==, 2);
+            g_assert_false(image_at(images, 1)->last);
+            g_assert_cmpuint(optimus_rom_find(rom->data, rom->len, 0), ==, 0);
+
+            /* of anything else nothing is known */
+            rom->data[end + lengths[k] - 1] = 0x01;
+            g_assert_null(optimus_rom_parse(rom->data, rom->len, 0, NULL));
+            g_assert_cmpuint(optimus_rom_find(rom->data, rom->len, 0), ==,
+                             rom->len);
+            rom->data[end + lengths[k] - 1] = bytes[i];
+            rom->data[2 * UNIT + NPDE]++;
+            g_assert_null(optimus_rom_parse(rom->data, rom->len, 0, NULL));
+            g_assert_cmpuint(optimus_rom_find(rom->data, rom->len, 0), ==,
+                             rom->len);
+        }
+    }
 }
 
 int main(int argc, char **argv)
@@ -355,6 +411,7 @@ int main(int argc, char **argv)
     g_test_add_func("/optimus-rom/offset", test_offset);
     g_test_add_func("/optimus-rom/signatures", test_signatures);
     g_test_add_func("/optimus-rom/first-signature", test_first_signature);
+    g_test_add_func("/optimus-rom/no-rom", test_no_rom);
     g_test_add_func("/optimus-rom/npde", test_npde);
     g_test_add_func("/optimus-rom/npde/alignment", test_npde_alignment);
     g_test_add_func("/optimus-rom/npde/short", test_npde_short);
@@ -367,6 +424,7 @@ int main(int argc, char **argv)
     g_test_add_func("/optimus-rom/device-list/of-ff", test_device_list_of_ff);
     g_test_add_func("/optimus-rom/sum", test_sum);
     g_test_add_func("/optimus-rom/cut-by-linux", test_cut_by_linux);
+    g_test_add_func("/optimus-rom/cut-with-fill", test_cut_with_fill);
 
     return g_test_run();
 }

@@ -15,7 +15,8 @@ import tty
 import unittest
 
 import vbios
-from vbios_case import NOBODY, Case, break_checksum, cut_by_linux, main, patched
+from vbios_case import (NOBODY, Case, break_checksum, cut_by_linux, main,
+                        memory_dump, patched)
 from namespace import IS_ROOT, mounted
 
 
@@ -218,9 +219,7 @@ class Dump(Case):
         self.nouveau(vbios.make(seed=2), "0000:00:02.0", "0")
         for answer, says in (("Error: AE_NOT_FOUND", "has no _ROM for it"),
                              ("Error: AE_ERROR", "gave: Error: AE_ERROR"),
-                             ("0x0", "gave: 0x0"), ("{}", "gave: {}"),
-                             ("not called", "gave: not called"),
-                             (bytes(42), "starts with 00 00, not with 55 aa")):
+                             ("not called", "gave: not called")):
             with self.subTest(answer):
                 with contextlib.ExitStack() as self.stack:
                     self.acpi(lambda name, offset, length: answer)
@@ -228,6 +227,55 @@ class Dump(Case):
                 self.assertIn(says, run.stderr)
                 self.assertIn("2048 bytes from nouveau's copy", run.stdout)
                 self.assertEqual(self.out.read_bytes(), rom)
+
+    def test_holds_nothing(self):
+        """Ways in which a _ROM that is there gives nothing."""
+        for answer in ("0x0", "{}", "", b"\0", bytes(42), b"\xff" * 42, b"\0\0",
+                       "[]", '"x"'):
+            for device, where in (("139b", "optimus-vbios extract"),
+                                  ("2520", "has a flash of its own as a rule")):
+                (self.card / "device").write_text(f"0x{device}\n")
+                with self.subTest((answer, device)):
+                    with contextlib.ExitStack() as self.stack:
+                        answers = self.acpi(lambda name, *what: answer)
+                        run = self.dump(code=1)
+                    self.assertIn("_ROM is there, and holds no video BIOS: ",
+                                  run.stderr)
+                    self.assertIn(where, run.stderr.splitlines()[0])
+                    self.assertNotIn("gave", run.stderr)
+                    self.assertLessEqual(len(answers.calls), 2)
+
+    def test_cut_by_firmware(self):
+        """A chain of which _ROM has less than NPDE says."""
+        rom = memory_dump()
+        for rest in (b"", bytes(8192), b"\xff" * 8192, b"x" * 8192):
+            def method(name, offset, length):
+                if offset + length > len(rom + rest):
+                    return "Error: AE_AML_BUFFER_LIMIT"
+                return (rom + rest)[offset:offset + length]
+
+            with self.subTest(rest[:1]):
+                with contextlib.ExitStack() as self.stack:
+                    self.acpi(method)
+                    run = self.dump("--force")
+                self.assertIn("warning: it was cut after the image", run.stderr)
+                self.assertEqual(self.out.read_bytes(), rom)
+
+    def test_lockdown(self):
+        """Where acpi_call is to be installed, what stands in the way is said."""
+        for name, text, locked in (
+                ("kernel/security/lockdown", "none [integrity] confidentiality",
+                 True),
+                ("kernel/security/lockdown", "[none] integrity confidentiality",
+                 False),
+                ("module/module/parameters/sig_enforce", "Y", True),
+                ("module/module/parameters/sig_enforce", "N", False)):
+            path = pathlib.Path("/sys") / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text + "\n")
+            run = self.dump(code=1)
+            self.assertIn("run modprobe acpi_call", run.stderr)
+            self.assertEqual("Secure Boot" in run.stderr, locked, text)
 
     def test_acpi_endless(self):
         """A chain without an end is not followed for ever."""

@@ -143,6 +143,12 @@ class Extract(Case):
         head, row = said.splitlines()
         self.assertEqual(row[head.index("images"):head.index("file")].strip(),
                          "E0+EFI+x86")
+        six = vbios.chain([{"size": 1024}, {"kind": 3, "size": 4096},
+                           *[{"kind": 0xe0, "size": 1024}] * 3,
+                           {"kind": 0x70, "size": 1024}])
+        head, row = self.extract(self.put("bios.bin", six)).splitlines()
+        self.assertEqual(row[head.index("images"):head.index("file")].strip(),
+                         "x86+EFI+E0+E0+E0+70")
         # which a part of NVIDIA's for the chip does not make fit
         self.extract(self.put("bios.bin", rom), "--device", "10de:2200", code=1,
                      err="has no option ROM for 10de:2200")

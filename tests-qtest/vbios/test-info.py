@@ -5,11 +5,14 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import struct
+import subprocess
+import unittest
 
 import vbios
 from vbios_case import (IPXE, SEABIOS, VERSION, Case, break_checksum, cut_by_linux,
-                  main, patched)
+                  main, memory_dump, patched)
 
 # The IDs are those of the devices that QEMU emulates, for which SeaBIOS and
 # iPXE are packaged: include/hw/pci/pci_ids.h and docs/specs/pci-ids.rst of
@@ -227,8 +230,9 @@ class Info(Case):
         path = self.put("v.rom", cut_by_linux())
         facts = self.info(path)
         self.assertEqual([i["type"] for i in facts["images"]], ["x86", "EFI"])
-        self.assertIn("it was cut behind the image at offset 0x2000, as "
-                      "Linux's sysfs does, and the x86 image does not refer",
+        self.assertIn("it was cut after the image at offset 0x2000, as "
+                      "Linux's sysfs and dumps of memory are, and the x86 image "
+                      "does not refer",
                       facts["verdict"])
         self.assertIn("pcir length 4096,\n          pcir last, not last",
                       self.good("info", path))
@@ -280,9 +284,22 @@ class Info(Case):
                              (0x102b, "which is not NVIDIA's")):
             path = self.put("v.rom", vbios.make(vendor=vendor))
             facts = self.info(path, code=1)
-            self.assertIn(f"it is for {vendor:04x}:139b of class 030200, "
-                          f"{says}, and only drivers of NVIDIA cards look for "
-                          "_ROM", facts["verdict"])
+            whose = (f"not usable as romfile: it is for {vendor:04x}:139b of "
+                     f"class 030200, {says}, and only drivers of NVIDIA cards "
+                     "look for _ROM: a laptop's firmware has option ROMs of "
+                     "other devices, too")
+            self.assertEqual(facts["verdict"], whose)
+            # and nothing else is said, whatever else is wrong
+            rom = vbios.make(vendor=vendor)
+            for other in (break_checksum(rom), vbios.make(vendor=vendor, kind=3),
+                          b"x" + rom, rom + bytes(0x100000), rom + rom,
+                          vbios.make(vendor=vendor, size=900 << 10)):
+                self.assertEqual(self.info(self.put("v.rom", other),
+                                           code=1)["verdict"], whose)
+            facts = self.info(self.put("v.rom", rom + vbios.make()), code=1)
+            self.assertEqual(facts["verdict"], whose + "; optimus-vbios extract "
+                             f"gets the one at offset 0x{len(rom):x}, which is "
+                             "NVIDIA's")
 
     def test_efi_without_class(self):
         facts = self.info(self.put("v.rom", vbios.make(kind=3, class_code=0)),
@@ -345,8 +362,8 @@ class Info(Case):
         b"MZ" + bytes(999) + b"7z\xbc\xaf\x27\x1c": "7z x",
         b"MZ" + bytes(999) + b"UPX!": "upx -d",
         b"MZ" + bytes(999) + b"PK\3\4": "unzip -d",
-        b"55 AA 7E CB": "xxd -r", b"0x55, 0xAA, 0x7e": "xxd -r",
-        b"00000000: 55aa 7ecb": "xxd -r", b"0000  55 aa 7e": "xxd -r"}
+        b"MZ" + bytes(999) + b"MSCF\0\0\0\0": "cabextract",
+        b"\x28\xb5\x2f\xfd": "unzstd"}
 
     def test_containers(self):
         """What it is, and the command that unpacks it, which all name."""
@@ -361,6 +378,120 @@ class Info(Case):
                       b"ff 55 aa"):
             self.assertIn("firmware update", self.info(
                 self.put("a file", start + bytes(3000)), code=1)["verdict"])
+
+    @unittest.skipUnless(shutil.which("xxd") and shutil.which("hexdump"),
+                         "no xxd or hexdump here")
+    def test_hex_text(self):
+        """The command that info names makes of each text the ROM again."""
+        rom = vbios.make(size=4096)
+        binary = self.put("v.rom", rom)
+        words = ", ".join(f"0x{byte:02x}" for byte in rom)
+        texts = {
+            "acpi_call": "{" + words + "}", "list": words.upper().replace(
+                "X", "x"),
+            "blanks": rom.hex(" "), "commas": rom.hex(","), "plain": rom.hex()}
+        for command in ("xxd", "xxd -u", "xxd -g1", "xxd -p", "xxd -i",
+                        "hexdump -C", "hexdump", "od -t x1", "od -A x -t x1",
+                        "od -A n -t x1", "od -t x1z", "od -x", "hexdump -v -C"):
+            texts[command] = subprocess.run(
+                [*command.split(), binary], check=True, text=True,
+                stdout=subprocess.PIPE).stdout
+        for name, text in texts.items():
+            with self.subTest(name):
+                path = self.put("a 'text'", text.encode())
+                verdict = self.info(path, code=1)["verdict"]
+                self.assertIn("text of hexadecimal numbers: make it binary with ",
+                              verdict)
+                command = verdict.split("make it binary with ")[1]
+                subprocess.run(["sh", "-ec", command], check=True,
+                               stderr=subprocess.DEVNULL)
+                self.assertEqual((self.dir / "a 'text'.bin").read_bytes(), rom)
+                self.assertEqual(path.read_bytes(), text.encode())
+                for args in (("trim", path, self.dir / "out.rom"),
+                             ("extract", path, "-o", self.dir / "out")):
+                    self.bad(*args, says=command)
+
+    @unittest.skipUnless(shutil.which("hexdump"), "no hexdump here")
+    def test_hex_text_with_gaps(self):
+        """Lines that repeat are left out: no command gets them back."""
+        binary = self.put("v.rom", patched(vbios.make(size=4096),
+                                           (0x400, bytes(256))))
+        for command in ("hexdump -C", "hexdump", "od -t x1"):
+            text = subprocess.run([*command.split(), binary], check=True,
+                                  stdout=subprocess.PIPE).stdout
+            self.assertIn(b"\n*\n", text)
+            self.assertIn("make it again with xxd", self.info(
+                self.put("text", text), code=1)["verdict"])
+
+    def test_same_again(self):
+        rom = vbios.make(size=0x70000)
+        path = self.put("v.rom", rom + bytes(0x70000) + rom)
+        facts = self.info(path, code=1)
+        self.assertIn("cut off what follows the images with optimus-vbios trim; "
+                      "the chain at 0xe0000 is the same again: not needed",
+                      facts["verdict"])
+        self.assertNotIn("--all", facts["verdict"])
+        self.assertIn("the same chain again:\n0x0e0000", self.run_tool(
+            "info", path).stdout)
+        # three times, and with another one in between, which has room or not
+        small, other = vbios.make(size=8192), vbios.make(size=4096, kind=3)
+        facts = self.info(self.put("v.rom", small * 3))
+        self.assertTrue(facts["verdict"].endswith(
+            "the chain at 0x2000 is the same again: not needed, as 1 more"))
+        facts = self.info(self.put("v.rom", small + other + small + other))
+        self.assertIn("trim --all keeps; the chain at 0x3000 is the same again",
+                      facts["verdict"])
+        facts = self.info(self.put("v.rom", small + bytes(0xe0000) + other),
+                          code=1)
+        self.assertIn("others, from offset 0xe2000 on, for which the device has "
+                      "no room", facts["verdict"])
+        self.assertNotIn("--all", facts["verdict"])
+
+    def test_fill(self):
+        """Whole images, and then the rest of the memory that was dumped."""
+        rom = memory_dump()
+        bare = self.info(self.put("v.rom", rom))
+        self.assertIn("usable as romfile; but it was cut after the image at "
+                      "offset 0x0, as Linux's sysfs and dumps of memory are",
+                      bare["verdict"])
+        for fill in (b"\xff" * 4096, b"\0" * 4096, b"\xff"):
+            facts = self.info(self.put("v.rom", rom + fill))
+            self.assertEqual(facts["verdict"], bare["verdict"] + f"; the "
+                             f"{len(fill)} bytes after the images do no harm")
+            self.assertEqual(facts["images"], bare["images"])
+        self.assertIn("is broken", self.info(
+            self.put("v.rom", rom + b"\xff" * 4095 + b"x"), code=1)["verdict"])
+
+    def test_nothing_read(self):
+        for byte in (b"\0", b"\xff"):
+            path = self.put("v.rom", byte * 0x20000)
+            facts = self.info(path, code=1)
+            self.assertEqual(facts["verdict"], "not usable as romfile: all its "
+                             f"bytes are {byte.hex()}: nothing was read when it "
+                             "was made; get it another way")
+            self.bad("trim", path, self.dir / "out.rom",
+                     says="nothing was read when it was made")
+
+    def test_nvidia_signature(self):
+        rom = patched(vbios.make(), (0, b"VN"))
+        facts = self.info(self.put("v.rom", rom))
+        self.assertEqual(len(facts["images"]), 1)
+        self.assertIn("usable as romfile with nouveau only: it starts with 56 4e "
+                      "(VN), which is NVIDIA's own", facts["verdict"])
+        self.assertFalse(facts["nvidia"])
+        self.assertIn("is broken", self.info(self.put("v.rom", rom[:-1]),
+                                             code=1)["verdict"])
+
+    def test_own_flash(self):
+        """What a card needs, by its generation."""
+        says = "a card of its generation has a flash of its own as a rule"
+        for device, own in ((0x1dff, False), (0x1e00, True), (0x2f04, True)):
+            facts = self.info(self.put("v.rom", vbios.make(device=device)))
+            self.assertEqual(says in facts["verdict"], own)
+        facts = self.info(self.put("v.rom", vbios.make(
+            size=881152, device=0x2f04)), code=1)
+        self.assertIn("the images have 881152 bytes, and the device has room for "
+                      "876544; " + says, facts["verdict"])
 
     def test_registry(self):
         path = self.put("v.reg", b'REGEDIT4\r\n"a"=hex:55,aa\r\n')
@@ -377,6 +508,15 @@ class Info(Case):
         self.bad("trim", path, out, says="/out\\x1b.rom' exists")
         self.assertIn("/ro\\x1b/10de", self.good("extract", path, "-o",
                                                self.dir / "ro\x1b"))
+
+    def test_direction(self):
+        """Neither is what turns round the direction of the text."""
+        path = self.put("a\u202eb\u2028c\u200bd.rom", vbios.make())
+        shown = f"{self.dir}/a\\xe2\\x80\\xaeb\\xe2\\x80\\xa8c\\xe2\\x80\\x8bd.rom: "
+        self.assertTrue(self.good("info", path).startswith(shown))
+        text = self.good("info", "--json", path)
+        self.assertTrue(text.isascii())
+        self.assertEqual(json.loads(text)["file"], str(path))
 
     def test_odd_name(self):
         name = 'a "name" \\ with\ttab \xff'.encode("latin-1")

@@ -10,7 +10,7 @@ import unittest
 
 import vbios
 from vbios_case import (NOBODY, OVMF, Case, break_checksum, cut_by_linux, main,
-                  patched, uefiextract)
+                  memory_dump, patched, uefiextract)
 from namespace import IS_ROOT, mounted
 
 
@@ -77,6 +77,45 @@ class Trim(Case):
         self.assertEqual(out.read_bytes(), first)
         self.good("trim", path, out, "--force", "--all")
         self.assertEqual(out.read_bytes(), whole)
+
+    def test_same_again(self):
+        """What Turing's flash chips hold: the same chain twice, with a gap."""
+        rom = vbios.make(size=0x70000)
+        path = self.put("v.rom", rom + bytes(0x70000) + rom)
+        out = self.dir / "out.rom"
+        for args in ((), ("--all", "--force")):
+            said = self.good("trim", path, out, *args)
+            self.assertIn("cut off was the chain at offset 0xe0000: it is the "
+                          "same again", said)
+            self.assertNotIn("would keep", said)
+            self.assertEqual(out.read_bytes(), rom)
+
+    def test_all_too_large(self):
+        first = vbios.make(size=8192)
+        path = self.put("v.rom", first + bytes(0xe0000) +
+                        vbios.make(size=4096, kind=3))
+        out = self.dir / "out.rom"
+        self.assertNotIn("--all", self.good("trim", path, out))
+        run = self.run_tool("trim", path, out, "--all", "--force")
+        self.assertEqual(run.returncode, 0)
+        self.assertIn("warning: '" + str(out) + "' has 929792 bytes, and the "
+                      "device has room for 876544: it fits without --all",
+                      run.stderr)
+
+    def test_fill(self):
+        """Of a dump of memory the whole images are kept."""
+        rom = memory_dump()
+        out = self.dir / "out.rom"
+        for fill in (b"\xff" * 4096, bytes(1), bytes(0x10000)):
+            self.good("trim", self.put("v.rom", rom + fill), out, "--force")
+            self.assertEqual(out.read_bytes(), rom)
+
+    def test_fix_in_gap(self):
+        """The file that is read stays as it is."""
+        rom = break_checksum(vbios.make(size=8192))
+        path = self.put("v.rom", b"x" + rom)
+        self.good("trim", path, self.dir / "out.rom", "--fix-checksum")
+        self.assertEqual(path.read_bytes(), b"x" + rom)
 
     def test_cut_by_linux(self):
         rom = cut_by_linux()
@@ -156,6 +195,14 @@ class Refusals(Case):
         os.mkfifo(self.dir / "fifo")
         self.each(self.dir / "fifo", says="fifo' is a FIFO, not a file")
 
+    def test_huge(self):
+        path = self.dir / "huge"
+        for start in (b"REGEDIT4\n", vbios.make(size=8192)):
+            path.write_bytes(start)
+            os.truncate(path, 100 << 30)
+            self.each(path, says="huge' has 107374182400 bytes, and no file "
+                      "with a video BIOS in it has more than 4294967296")
+
     def test_device(self):
         self.each("/dev/zero", says="'/dev/zero' is a device, not a file")
 
@@ -228,12 +275,13 @@ class Refusals(Case):
         """It gets shorter while it is searched."""
         path = self.dir / "dump"
         with open(path, "wb") as out:
-            out.truncate(16 << 30)
+            out.truncate(4 << 30)
         with subprocess.Popen([self.program, "extract", path, "-o",
                                self.dir / "out"], stderr=subprocess.PIPE,
                               text=True) as tool:
             maps = pathlib.Path(f"/proc/{tool.pid}/maps")
             while str(path) not in maps.read_text():
+                self.assertIsNone(tool.poll())
                 time.sleep(0.001)
             os.truncate(path, 4096)
             self.assertEqual(tool.wait(60), 1)

@@ -65,6 +65,13 @@ def cut_by_linux(tokens=None):
         vbios.make(size=4096, kind=3, npde=True, last=False, pcir_last=True)
 
 
+def memory_dump():
+    """What legacy firmware has in memory of an x86 image with more after it."""
+    rom = bytearray(vbios.make(size=4096, npde=True, last=False))
+    rom[0x66] = 0x14                    # length of NPDE
+    return vbios.balance(bytes(rom), len(rom))
+
+
 def tool_path(directory, name, script=None):
     """A directory for PATH with the program NAME, or SCRIPT in its place."""
     if script is None and shutil.which(name):

@@ -14,10 +14,7 @@
 #include "qapi/visitor.h"
 #include "qemu/datadir.h"
 #include "qemu/error-report.h"
-#include "qemu/log.h"
-#include "qemu/module.h"
 #include "qom/object.h"
-#include "trace/control.h"
 #include "hw/acpi/acpi_aml_interface.h"
 #include "hw/i386/x86.h"
 #include "hw/pci/pci.h"
@@ -69,11 +66,10 @@ _Static_assert(QEMU_FILE_TYPE_BIOS == 0, "QEMU_FILE_TYPE_BIOS");
 #define AML_PRESERVE            OUR_AML_PRESERVE
 #define AML_SERIALIZED          OUR_AML_SERIALIZED
 #define RunState                OurRunState
+#define RUN_STATE_INMIGRATE     OUR_RUN_STATE_INMIGRATE
 #define MemoryRegionSection     OurMemoryRegionSection
-#define TraceEvent              OurTraceEvent
 #define VersionTriple           OurVersionTriple
 #define VersionInfo             OurVersionInfo
-#undef TRACE_VCPU_EVENT_NONE
 #include "../../hw-optimus/plugin/qemu-structures.h"
 #undef InterfaceInfo
 #undef TypeInfo
@@ -84,8 +80,8 @@ _Static_assert(QEMU_FILE_TYPE_BIOS == 0, "QEMU_FILE_TYPE_BIOS");
 #undef AML_PRESERVE
 #undef AML_SERIALIZED
 #undef RunState
+#undef RUN_STATE_INMIGRATE
 #undef MemoryRegionSection
-#undef TraceEvent
 #undef VersionTriple
 #undef VersionInfo
 
@@ -119,15 +115,11 @@ SAME(AML_NOLOCK, OUR_AML_NOLOCK);
 SAME(AML_PRESERVE, OUR_AML_PRESERVE);
 SAME(AML_SERIALIZED, OUR_AML_SERIALIZED);
 SAME(sizeof(RunState), sizeof(OurRunState));
+SAME(RUN_STATE_INMIGRATE, OUR_RUN_STATE_INMIGRATE);
 _Static_assert(sizeof(MemoryRegionSection) <= sizeof(OurMemoryRegionSection),
                "room for what memory_region_find() returns");
 SAME_MEMBER(MemoryRegionSection, size);
 SAME_MEMBER(MemoryRegionSection, mr);
-SAME_SIZE(TraceEvent);
-SAME_MEMBER(TraceEvent, id);
-SAME_MEMBER(TraceEvent, name);
-SAME_MEMBER(TraceEvent, sstate);
-SAME_MEMBER(TraceEvent, dstate);
 SAME_SIZE(VersionTriple);
 SAME_MEMBER(VersionTriple, major);
 SAME_MEMBER(VersionTriple, minor);

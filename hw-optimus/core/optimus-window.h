@@ -25,10 +25,6 @@
 #define OPTIMUS_ROM_END(size)     ROUND_UP(size, OPTIMUS_PAGE)
 #define OPTIMUS_WINDOW_SIZE(size) (OPTIMUS_ROM_END(size) + 2 * OPTIMUS_PAGE)
 
-/* The length in bytes of the largest ROM that there can be room for */
-#define OPTIMUS_ROM_MAX \
-    (OPTIMUS_WINDOW_END - OPTIMUS_WINDOW_START - 2 * OPTIMUS_PAGE)
-
 /**
  * optimus_window_find: find room for a window
  * @size: its size in bytes, a multiple of OPTIMUS_PAGE
@@ -37,5 +33,9 @@
  * OPTIMUS_WINDOW_END at which @size bytes are free, in whole pages, or 0.
  */
 uint32_t optimus_window_find(uint64_t size);
+
+/* The length in bytes of the largest ROM that there can be room for */
+#define OPTIMUS_ROM_MAX \
+    (OPTIMUS_WINDOW_END - OPTIMUS_WINDOW_START - 2 * OPTIMUS_PAGE)
 
 #endif

@@ -13,9 +13,9 @@ TREE_PACKAGES=(bzip2 ccache dpkg-dev gcc git libc6-dev libfdt-dev libglib2.0-dev
 # configuration that is built for comparison.
 export CCACHE_DIR=$BUILD/ccache CCACHE_NOHASHDIR=1
 
-# The tests that the series adds, and those that it must not break.
-TREE_UNIT_TESTS=(test-aml-build test-optimus-aml)
-TREE_QTESTS=(vfio-optimus-test qom-test device-introspect-test bios-tables-test)
+# No more than the tests need of devices: all of QEMU's take minutes more.
+TREE_DEVICES=(BOCHS_DISPLAY CXL CXL_MEM_DEVICE I440FX IOMMUFD MICROVM PCIE_PORT PXB
+    Q35 SEV UEFI_VARS VFIO_PCI VTD)
 
 # Git with the repository of the tree, which is not in the source directory: no
 # script of QEMU is to take it for its own.
@@ -26,10 +26,12 @@ tree_git() {
         -c advice.detachedHead=false "$@"
 }
 
+TREE_SOURCE=''
+
 # tree_options [--help] [--source DIR] ARGUMENT...: sets TREE_SOURCE and
 # TREE_ARGUMENTS; the caller has a usage().
 tree_options() {
-    TREE_SOURCE='' TREE_ARGUMENTS=()
+    TREE_ARGUMENTS=()
     while [ $# -gt 0 ]; do
         case $1 in
         --help) usage; exit ;;
@@ -117,9 +119,9 @@ tree_python() {
     PYTHONPATH+=:$pycotap
 }
 
-# tree_configure DIR [OPTION...]: configure the tree in DIR, if that was not
-# done, with firmware of Debian: the SeaBIOS that the expected ACPI tables of the
-# tests were made with, for the one address in them that depends on it.
+# tree_configure DIR OPTION...: configure the tree in DIR, if that was not done,
+# with firmware of Debian: the SeaBIOS that the expected ACPI tables of the tests
+# were made with, for the one address in them that depends on it.
 tree_configure() {
     local dir=$1
     shift
@@ -141,9 +143,8 @@ tree_configure_into() {
     cd "$dir" || return
     CC="ccache gcc" PATH=/usr/bin:$PATH "$TREE/source/configure" --python=/usr/bin/python3 \
         --target-list=x86_64-softmmu --enable-werror \
-        --without-default-features --enable-kvm --enable-tcg --enable-pixman \
-        --enable-fdt=system --disable-docs --disable-download \
-        --disable-install-blobs "$@"
+        --without-default-features --enable-kvm --enable-tcg --enable-fdt=system \
+        --disable-docs --disable-download --disable-install-blobs "$@"
     # where a QEMU that is not installed looks for its firmware
     mkdir -p "$data"
     for file in "$BUILD"/root/firmware/usr/share/{qemu,seabios}/*.{bin,rom}; do
@@ -153,16 +154,21 @@ tree_configure_into() {
     printf 'options: %s\n' "$*" >configured
 }
 
-# tree_ninja DIR: the emulator and those of the tests that the tree has.
-tree_ninja() {
-    local dir=$1 targets=(qemu-system-x86_64) name
-    for name in "${TREE_UNIT_TESTS[@]}"; do
-        [ ! -e "$TREE/source/tests/unit/$name.c" ] ||
-            targets+=("tests/unit/$name")
-    done
-    for name in "${TREE_QTESTS[@]}"; do
-        [ ! -e "$TREE/source/tests/qtest/$name.c" ] ||
-            targets+=("tests/qtest/$name")
-    done
-    ninja -C "$dir" "${targets[@]}"
+# tree_build: the emulator with all that it has for PCs, in $TREE/build
+tree_build() {
+    tree_configure "$TREE/build" --enable-pixman
+    step "QEMU ${TREE##*-} with the series" \
+        ninja -C "$TREE/build" qemu-system-x86_64
+}
+
+# tree_build_small: the emulator for tests, in $TREE/small
+tree_build_small() {
+    local devices=("${TREE_DEVICES[@]}") source=$TREE/source
+    [ ! -e "$source/hw/vfio/optimus.c" ] || devices+=(VFIO_OPTIMUS)
+    printf 'CONFIG_%s=y\n' "${devices[@]}" \
+        >"$source/configs/devices/x86_64-softmmu/vfio-optimus.mak"
+    tree_configure "$TREE/small" --without-default-devices \
+        --with-devices-x86_64=vfio-optimus --disable-debug-info
+    step "QEMU ${TREE##*-} with the series, for tests" \
+        ninja -C "$TREE/small" qemu-system-x86_64
 }

@@ -48,6 +48,13 @@ lab_unpack_newer() {
     emulator qemu-11.1 >/dev/null
 }
 
+# lab_unpack_libvirt SUITE: build/root/libvirt-SUITE, a system with libvirt and QEMU.
+lab_unpack_libvirt() {
+    unpack_packages "libvirt-$1" "$1" libc6 dash coreutils apparmor libvirt-daemon \
+        libvirt-daemon-driver-qemu libvirt-clients libvirt-daemon-system \
+        qemu-system-x86 virtinst acpica-tools
+}
+
 # lab_has NAME: whether build/root/NAME (qemu-11.1) is there, with that version.
 lab_has() {
     grep -s -q "qemu-system-x86_1%3a${1#qemu-}[.+]" "$BUILD/root/$1/packages"

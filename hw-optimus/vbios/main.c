@@ -29,8 +29,8 @@ static bool print_help(void)
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
         printf("%-8s %s\n", commands[i]->name, commands[i]->summary);
     }
-    printf("\n" PROGRAM " COMMAND --help tells the options.  Exit codes: 0 "
-           "usable, found or\nwritten; 1 not; 2 wrong usage.\n");
+    printf("\n" PROGRAM " COMMAND --help tells the options, --version the "
+           "version.\nExit codes: 0 usable, found or written; 1 not.\n");
     return true;
 }
 
@@ -105,11 +105,9 @@ int main(int argc, char **argv)
     end_progress();
     die_of_signal();
     if (error) {
-        complain("%s", error->message);
-        if (error->code == EXIT_USAGE) {
-            fprintf(stderr, "See " PROGRAM " --help\n");
-        }
-        return error->code;
+        complain("%s%s", error->message,
+                 error->code == EXIT_USAGE ? "; see --help" : "");
+        return EXIT_BAD;
     }
     if (fflush(stdout) || ferror(stdout)) {
         complain("cannot write to the standard output: %s", g_strerror(errno));

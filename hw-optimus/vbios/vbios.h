@@ -13,7 +13,7 @@
 /* Exit codes. */
 #define EXIT_GOOD  0
 #define EXIT_BAD   1    /* not usable, not found, refused, failed */
-#define EXIT_USAGE 2
+#define EXIT_USAGE 2       /* a code of GError: the status is EXIT_BAD */
 
 /* A command, and what its --help says */
 typedef struct Command {

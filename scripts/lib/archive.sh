@@ -27,21 +27,21 @@ apt_private() {
     return $status
 }
 
-# The mirror that this machine already uses for the main archive (or for its
-# security updates, with "security").
+# apt_mirror KIND: the mirror that this machine already uses for the main archive
+# (KIND is empty), or for its security updates ("security"), if there is one.
 apt_mirror() {
     local uri suites='bookworm|trixie|forky|sid|stable|testing|unstable'
     # without the indices, which an image of a machine may lack
     uri=$(apt-get update --print-uris |
         sed -n "s|^'\(.*/\)dists/\(.*\)/InRelease'.*|\2 \1|p" | sort -u |
-        awk -v security="${1:-}" -v suites="^($suites)(-security)?\$" '
+        awk -v security="$1" -v suites="^($suites)(-security)?\$" '
             $1 ~ suites && ($1 ~ /-security$/) == (security != "") {
                 print $2
                 exit
             }')
-    [ -n "$uri" ] || die "apt on this machine knows no${1:+ $1} archive of" \
-        "Debian, which this needs: run it on Debian, or add one to" \
-        "/etc/apt/sources.list.d"
+    # sid has no security updates
+    [ -n "$uri$1" ] || die "apt on this machine knows no archive of Debian, which" \
+        "this needs: run it on Debian, or add one to /etc/apt/sources.list.d"
     printf '%s\n' "$uri"
 }
 
@@ -51,7 +51,7 @@ apt_lists() {
     local main security
     [ -z "$(find "$APT/complete" -mmin -720 2>/dev/null)" ] ||
         [ "$(cat "$APT/complete")" != "$(declare -f apt_sources)" ] || return 0
-    main=$(apt_mirror)
+    main=$(apt_mirror '')
     security=$(apt_mirror security)
     need_packages debian-archive-keyring
     step "Debian's package indices" apt_lists_anew
@@ -79,9 +79,11 @@ apt_sources() {
 	$APT_KIND [signed-by=$key] $main bookworm-backports $APT_COMPONENT
 	$APT_KIND [signed-by=$key] $main trixie $APT_COMPONENT
 	$APT_KIND [signed-by=$key] $main trixie-backports $APT_COMPONENT
+	$APT_KIND [signed-by=$key check-valid-until=no] $main sid $APT_COMPONENT
+	EOF
+    [ -z "$security" ] || cat <<-EOF
 	$APT_KIND [signed-by=$key] $security bookworm-security $APT_COMPONENT
 	$APT_KIND [signed-by=$key] $security trixie-security $APT_COMPONENT
-	$APT_KIND [signed-by=$key check-valid-until=no] $main sid $APT_COMPONENT
 	EOF
 }
 

@@ -94,11 +94,13 @@ need_meson() {
 }
 
 # meson_setup DIR OPTION...: configure the repository in DIR, unless that was
-# done with the same options, compiler and meson, and zlib has not come since.
+# done with the same options, compiler and meson, and zlib or iasl has not come
+# since.
 meson_setup() {
     local dir=$1 settings
     settings="${CC:-cc} $(meson --version) $*"
     ! pkg-config --exists zlib || settings+=" zlib"
+    ! command -v iasl >/dev/null || settings+=" iasl"
     shift
     [ "$(cat "$dir/settings" 2>/dev/null)" != "$settings" ] || return 0
     rm -rf "$dir"

@@ -9,7 +9,9 @@ BUILD=$TOP/build
 # ended by itself just then.
 trap 'exit 130' INT
 
-say() { printf '[%4d s] %s\n' "$SECONDS" "$*"; }
+# one clock for a script and those that it calls
+export VFIO_OPTIMUS_START=${VFIO_OPTIMUS_START:-$EPOCHSECONDS}
+say() { printf '[%4d s] %s\n' $((EPOCHSECONDS - VFIO_OPTIMUS_START)) "$*"; }
 
 die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -37,6 +39,15 @@ confirm() {
     '') die "nothing was changed; --yes does it without a question" ;;
     *) die "nothing was changed" ;;
     esac
+}
+
+# need_room MIB: see that the disk with build/ has that much
+need_room() {
+    local dir=$BUILD free
+    [ -e "$dir" ] || dir=$TOP
+    free=$(df --output=avail -BM "$dir" | tail -n 1 | tr -dc 0-9)
+    [ "$free" -ge "$1" ] || die "the disk with $BUILD has $free MiB left, and this" \
+        "takes $1: make room, or move the repository to another disk"
 }
 
 # make_build: see that build/ is there and can be written.

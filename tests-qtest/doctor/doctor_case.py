@@ -161,6 +161,7 @@ class DoctorTest(unittest.TestCase):
         os.symlink("../share/vfio-optimus/doctor", f"{cls.tree}/usr/bin/doctor")
         for program in ("readlink", "dirname", *GUEST_PROGRAMS):
             add_debian_program(cls.tree, program)
+        program_tree.copy("/bin/true", f"{cls.tree}/usr/bin/sudo")
         with open(f"{cls.tree}/usr/bin/dmesg", "w") as file:
             file.write("#!/bin/sh\nexec cat /home/dmesg\n")
         os.chmod(file.name, 0o755)
@@ -187,20 +188,31 @@ class DoctorTest(unittest.TestCase):
             if value == Device("none"):
                 os.chmod(path, 0)
 
-    def run_inside(self, *command, trace=(), env=None):
-        """Without the privileges that root has over files."""
-        me = [] if not os.getuid() else ["unshare", "--map-root-user"]
+    def program(self, name, text):
+        """A program of that name in /home/bin, for which is looked first."""
+        path = f"{self.tree}/home/bin/{name}"
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            file.write("#!/bin/sh\n" + text)
+        os.chmod(path, 0o755)
+
+    def run_inside(self, *command, trace=(), env=None, user=1000):
+        """As a user without privileges, or as root without those over files."""
+        me = [*trace, "unshare", f"--map-user={user}", f"--map-group={user}"]
+        if user:
+            me += [f"--root={self.tree}"]
+        else:
+            me += ["setpriv", "--bounding-set=-dac_override,-dac_read_search",
+                   "chroot", self.tree]
         return subprocess.run(
-            [*me, "setpriv", "--bounding-set=-dac_override,-dac_read_search", *trace,
-             "chroot", self.tree, *command], env=env,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            [*me, *command], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
 
-    def run_doctor(self, tree, *args, path="/usr/bin", trace=()):
+    def run_doctor(self, tree, *args, path="/usr/bin", user_name="alice", **how):
         self.make(tree)
-        return self.run_inside("/usr/bin/doctor", *args, trace=trace, env={
-            "PATH": os.environ["PATH"] if not path else f"{path}:/usr/sbin",
-            "USER": "alice", "LOGNAME": "alice"})
+        names = {"USER": user_name, "LOGNAME": user_name} if user_name else {}
+        return self.run_inside("/usr/bin/doctor", *args, env={
+            "PATH": f"{path}:/usr/sbin", **names}, **how)
 
     def rows(self, tree, *args, **settings):
         done = self.run_doctor(tree, "--json", *args, **settings)
@@ -210,13 +222,14 @@ class DoctorTest(unittest.TestCase):
                          [report["status"]])
         return report["rows"]
 
-    def check_row(self, tree, check, status, text, mend=None, **settings):
-        """The machine has the row, and its text and command match."""
+    def check_row(self, tree, check, status, text, mend=None, if_so=None, **settings):
+        """The machine has the row, and its text and commands match."""
         rows = self.rows(tree, *settings.pop("args", ()), **settings)
         row, = [row for row in rows if row["check"] == check]
         self.assertEqual(row["status"], status, row)
         self.assertRegex(row["text"], text)
-        if mend is None:
-            self.assertIsNone(row["mend"])
-        else:
-            self.assertRegex(row["mend"] or "", mend)
+        for key in "mend", "if_so":
+            if (if_so if key == "if_so" else mend) is None:
+                self.assertIsNone(row[key], row)
+            else:
+                self.assertRegex(row[key] or "", if_so if key == "if_so" else mend)

@@ -15,30 +15,42 @@ class CardTest(DoctorTest):
     def test_card_class_0300(self):
         self.check_row(amd_laptop(), "card", "ok", "10de:1f99, class 0300")
 
+    def without_card(self):
+        return {path: value for path, value in intel_laptop().items() if BDF not in path}
+
     def test_no_card(self):
-        """That is said, and no more."""
-        tree = {path: value for path, value in intel_laptop().items()
-                if BDF not in path}
-        row, = self.rows(tree)
-        self.assertEqual((row["check"], row["status"]), ("card", "problem"))
-        self.assertRegex(row["text"], "no display controller of NVIDIA.*"
-                                      "0000:00:02.0 is a card of Intel's.*OpRegion")
-        self.assertIn("rescan", row["mend"])
+        """That is said, and what the rest of the machine is like."""
+        tree = self.without_card()
+        rows = {row["check"]: row for row in self.rows(tree)}
+        self.assertEqual(rows["card"]["status"], "problem")
+        self.assertRegex(rows["card"]["text"], "no display controller of NVIDIA.*"
+                         "0000:00:02.0 is a card of Intel's.*OpRegion")
+        self.assertIn("rescan", rows["card"]["if_so"])
+        self.assertLess({"cpu", "iommu", "qemu", "libvirt"}, set(rows))
+        self.assertEqual({row["card"] for row in rows.values()}, {None})
 
     def test_no_card_amd(self):
-        """Nothing that a rescan could find."""
-        tree = {path: value for path, value in intel_laptop().items()
-                if BDF not in path}
+        """Whose it is, and no command for another project's card."""
+        tree = self.without_card()
         tree.update(pci("/sys/devices/pci0000:00/0000:03:00.0", "1002:7480", "030000", 3))
-        row, = self.rows(tree)
-        self.assertRegex(row["text"], "0000:03:00.0 is a card of AMD's.*ATRM.*vfio-pci "
-                                      "with romfile=")
-        self.assertIsNone(row["mend"])
+        self.check_row(tree, "card", "problem", "0000:03:00.0 is a card of AMD's.*ATRM.*"
+                       "this project is for NVIDIA's", None, "rescan")
 
     def test_other_card(self):
-        self.check_row(intel_laptop(), "card", "warning",
-                       "8086:191b, class 0300: a card of Intel's",
-                       "lspci", args=["00:02.0"])
+        """On another's address it stops, and names the one that was meant."""
+        tree = intel_laptop()
+        tree.update(pci("/sys/devices/pci0000:00/0000:03:00.0", "1002:7480", "030000", 3))
+        for bdf, whose in ("00:02.0", "Intel's"), ("03:00.0", "AMD's"):
+            for there, text in (tree, f"name {BDF}"), (
+                    self.without_card(), "this machine has none"):
+                self.setUp()
+                there.update(pci("/sys/devices/pci0000:00/0000:03:00.0", "1002:7480",
+                                 "030000", 3))
+                done = self.run_doctor(there, bdf)
+                self.assertEqual((done.returncode, done.stdout), (1, ""))
+                self.assertRegex(done.stderr, f"^doctor: 0000:{bdf} is a card of {whose}.*; "
+                                 f"this project is for NVIDIA's: {text}.*\n$")
+                self.assertNotIn("romfile=", done.stderr)
 
     def test_no_display(self):
         self.check_row(intel_laptop(), "card", "warning",
@@ -88,14 +100,14 @@ class CardTest(DoctorTest):
                         "010601", 1, "ahci"))
         self.check_row(tree, "group", "problem",
                        r"not viable: .*0000:00:17.0 \(ahci\).*as a whole",
-                       "^systemctl reboot --firmware-setup$")
+                       None, "^systemctl reboot --firmware-setup$")
 
     def test_driver(self):
         self.check_row(intel_laptop(), "driver", "ok", "^vfio-pci$")
 
     def test_driver_of_the_host(self):
-        self.check_row(amd_laptop(), "driver", "problem", "nouveau has the card",
-                       "vfio-pci; for d in 0000:01:00.0; do")
+        self.check_row(amd_laptop(), "driver", "problem", "nouveau has the card; stop what",
+                       None, "vfio-pci; for d in 0000:01:00.0; do")
 
     def test_driver_none(self):
         tree = intel_laptop()
@@ -123,15 +135,105 @@ class CardTest(DoctorTest):
                        r"^python3 \(813\) has /dev/nvidia1 open:", "^sudo kill 813$")
 
     def test_users_guest(self):
+        """A guest that runs is no fault."""
         for node in "/dev/vfio/1", "/dev/vfio/devices/vfio0":
-            self.setUp()
-            tree = intel_laptop()
-            tree[CARD + "/vfio-dev/vfio0/dev"] = "511:0"
-            tree["/proc/99/comm"] = "qemu-system-x86\n"
-            tree["/proc/99/fd/20"] = Link(node)
-            self.check_row(tree, "users", "problem",
-                           rf"qemu-system-x86 \(99\) has {node} open",
-                           "^sudo kill 99$")
+            for device, text in (
+                    (f"-device\0vfio-optimus,host={BDF}", "as vfio-optimus"),
+                    ('-device\0{"driver":"vfio-optimus"}', "as vfio-optimus"),
+                    (f"-device\0vfio-pci,host={BDF}", "as plain vfio-pci")):
+                self.setUp()
+                tree = intel_laptop()
+                tree[CARD + "/vfio-dev/vfio0/dev"] = "511:0"
+                tree["/proc/99/comm"] = "qemu-system-x86\n"
+                tree["/proc/99/cmdline"] = "qemu-system-x86_64\0" + device
+                tree["/proc/99/fd/20"] = Link(node)
+                self.check_row(tree, "users", "hint", rf"a guest runs with it, {text}.*: "
+                               rf"qemu-system-x86 \(99\) has {node} open",
+                               None, "^sudo kill 99$")
+
+    def test_users_beside_a_guest(self):
+        tree = intel_laptop()
+        tree["/proc/99/comm"] = "qemu-system-x86\n"
+        tree["/proc/98/comm"] = "test\n"
+        tree["/proc/99/fd/20"] = tree["/proc/98/fd/20"] = Link("/dev/vfio/1")
+        self.check_row(tree, "users", "problem", "test .98. has", "^sudo kill 98 99$")
+
+    def of_nvidia(self, **files):
+        tree = amd_laptop()
+        del tree["/proc/812/fd/14"], tree[CARD + "/driver"]
+        tree[CARD + "/driver"] = Link("/sys/bus/pci/drivers/nvidia")
+        tree.update(files)
+        return tree
+
+    def test_users_in_the_kernel(self):
+        """No process has the card open, and an unbind hangs all the same."""
+        fbdev = "/sys/module/nvidia_drm/parameters/fbdev"
+        for files, text in (
+                ({fbdev: "Y"}, "nvidia_drm with fbdev"),
+                ({"/proc/fb": "0 nvidia-drmdrmfb"}, "nvidia-drmdrmfb"),
+                ({"/proc/fb": "0 i915drmfb\n1 nvidia-drmdrmfb"}, "nvidia-drmdrmfb"),
+                ({CARD + "/graphics/fb0/dev": "29:0"}, "fb0"),
+                ({"/home/dmesg": f"[9.1] NVRM: Attempting to remove device {BDF} with "
+                                 "non-zero usage count!"}, "an earlier unbind hung")):
+            with self.subTest(text):
+                self.setUp()
+                self.check_row(self.of_nvidia(**files), "users", "problem",
+                               f"^the kernel: .*{text}.*row driver$")
+                self.check_row({}, "driver", "problem", "an unbind hangs",
+                               "softdep nvidia pre: vfio-pci")
+                for row in self.rows({}):
+                    self.assertNotIn("driver/unbind; echo $d", (row["mend"] or "").replace(
+                        AUDIO.rsplit("/", 1)[-1], "") if row["check"] == "driver" else "")
+
+    def test_users_not_in_the_kernel(self):
+        """The console is on another card, or the driver makes none."""
+        for files in ({"/sys/module/nvidia_drm/parameters/fbdev": "N"},
+                      {"/proc/fb": "0 i915drmfb"},
+                      {"/home/dmesg": "[9.1] NVRM: Attempting to remove device 0000:02:00.0 "
+                                      "with non-zero usage count!"}):
+            with self.subTest(files):
+                self.setUp()
+                self.check_row(self.of_nvidia(**files), "users", "ok", "no process")
+
+    def test_users_hostile_name(self):
+        tree = amd_laptop()
+        tree["/proc/812/comm"] = "\33]0;x\7\33[31mX\u202e\n"
+        done = self.run_doctor(tree)
+        self.assertIn(r"\x1b]0;x\x07\x1b[31mX\u202e (812) has", done.stdout)
+        self.assertNotRegex(done.stdout, "[\0-\x09\x0b-\x1f\x7f\u202e]")
+
+    IOMEM = ("00000000-00000fff : Reserved\n"
+             "d0000000-efffffff : PCI Bus 0000:00\n"
+             "  d0000000-dfffffff : PCI Bus 0000:01\n"
+             "    d0000000-dfffffff : {}\n"
+             "      d0000000-d07e8fff : BOOTFB\n"
+             "    e0000000-e0ffffff : 0000:01:00.1\n")
+
+    def test_display(self):
+        tree = intel_laptop()
+        tree["/proc/iomem"] = self.IOMEM.format("0000:00:02.0")
+        tree[CARD + "/boot_vga"] = "0"
+        self.check_row(tree, "display", "ok", "the host has 0000:00:02.0")
+
+    def test_display_boot(self):
+        for files, text, mend, if_so in (
+                ({CARD + "/boot_vga": "1"}, "boot_vga.*0000:00:02.0", None,
+                 "firmware-setup"),
+                ({"/proc/iomem": self.IOMEM.format(BDF)}, "BOOTFB",
+                 "initcall_blacklist=sysfb_init", None),
+                ({"/home/dmesg": f"[1.1] vfio-pci {BDF}: BAR 1: can't reserve [mem "
+                                 "0xd0000000-0xdfffffff 64bit pref]"},
+                 "can't reserve .mem 0xd", "initcall_blacklist=sysfb_init", None)):
+            with self.subTest(text):
+                self.setUp()
+                self.check_row({**intel_laptop(), **files}, "display", "warning", text,
+                               mend, if_so)
+
+    def test_display_only(self):
+        tree = {path: value for path, value in intel_laptop().items()
+                if "0000:00:02.0" not in path}
+        self.check_row(tree, "display", "warning", "the only display controller.*ssh",
+                       None, "enable --now ssh")
 
     def test_users_unseen(self):
         self.make(intel_laptop())
@@ -182,7 +284,7 @@ class CardTest(DoctorTest):
         tree = intel_laptop()
         del tree[CARD + "/reset_method"]
         self.check_row(tree, "reset", "warning", "no way to reset",
-                       "^systemctl suspend$")
+                       None, "^systemctl suspend$")
 
     def power(self, d3cold="0", idle="Y", log="", **files):
         tree = intel_laptop()
@@ -198,12 +300,12 @@ class CardTest(DoctorTest):
 
     def test_power_idle(self):
         self.check_row(self.power(idle="N"), "power", "hint", "may go to D3",
-                       "disable_idle_d3=1 >/etc/modprobe.d.*echo Y >/sys/module/vfio_pci")
+                       None, "disable_idle_d3=1 >/etc/modprobe.d.*echo Y >/sys/module/vfio_pci")
 
     def test_power_cold(self):
         port = os.path.dirname(CARD)
         self.check_row(self.power(d3cold="1"), "power", "hint", "the port above it",
-                       f"echo 0 >{DEVICES}/{BDF}/d3cold_allowed; "
+                       None, f"echo 0 >{DEVICES}/{BDF}/d3cold_allowed; "
                        f"echo 0 >{port}/d3cold_allowed'$")
 
     def test_power_symptoms(self):
@@ -219,15 +321,41 @@ class CardTest(DoctorTest):
                                "disable_idle_d3")
         self.setUp()
         self.check_row(self.power(power_state="unknown"), "power", "problem",
-                       "power state unknown.*told to stay awake", "systemctl reboot")
+                       "power state unknown.*told to stay awake", None, "systemctl reboot")
 
     def test_power_symptoms_of_another(self):
         line = "[  9.1] vfio-pci 0000:02:00.0: not ready 65535ms after resume; giving up"
         self.check_row(self.power(log=line), "power", "ok", "awake")
 
     def test_audio(self):
-        self.check_row(amd_laptop(), "audio", "hint", "0000:01:00.1 is the card's audio",
-                       "modprobe pci-stub; for d in 0000:01:00.1; do echo pci-stub")
+        """Only what a guest would get is to go to another place."""
+        for driver in "vfio-pci", None:
+            self.setUp()
+            tree = amd_laptop()
+            del tree[AUDIO + "/driver"]
+            if driver:
+                tree[AUDIO + "/driver"] = Link(f"/sys/bus/pci/drivers/{driver}")
+            self.check_row(tree, "audio", "hint", "0000:01:00.1 is the card's audio", None,
+                           "modprobe pci-stub; for d in 0000:01:00.1; do echo pci-stub")
+
+    def test_audio_of_the_host(self):
+        """The row group has the command, and no other row has another one."""
+        tree = amd_laptop()
+        self.check_row(tree, "audio", "ok", "0000:01:00.1 .* .snd_hda_intel.")
+        commands = [row["mend"] or row["if_so"] for row in self.rows({}) if "0000:01:00.1" in
+                    ((row["mend"] or "") + (row["if_so"] or ""))]
+        self.assertEqual(len(commands), 1)
+        self.assertIn("echo vfio-pci", commands[0])
+
+    def test_audio_with_outputs(self):
+        """A card of class 0300 can have the laptop's ports."""
+        for state, text in ("connected", "a screen is connected"), \
+                ("disconnected", "where the laptop's ports hang on this card"):
+            self.setUp()
+            tree = amd_laptop()
+            tree[CARD + "/drm/card1/card1-HDMI-A-1/status"] = state
+            self.check_row(tree, "audio", "ok", text)
+            self.assertNotIn("without outputs", self.run_doctor({}).stdout)
 
     def test_audio_on_stub(self):
         tree = amd_laptop()

@@ -11,6 +11,7 @@ import program_tree
 import vbios
 from doctor_case import (OTHER, PLUGIN, TOP, Device, DoctorTest, Link, amd_laptop,
                   intel_laptop, no_iommu)
+from machine import PLUGINS, unpacked
 from tap import need, tap_main
 
 
@@ -22,7 +23,7 @@ class MachineTest(DoctorTest):
     def test_cpu_without(self):
         tree = intel_laptop()
         tree["/proc/cpuinfo"] = "flags\t\t: fpu vme sse\n"
-        self.check_row(tree, "cpu", "problem", "VT-x, SVM", "firmware-setup")
+        self.check_row(tree, "cpu", "problem", "VT-x, SVM", None, "firmware-setup")
 
     def test_kvm_missing(self):
         for start, module in (intel_laptop, "kvm_intel"), (amd_laptop, "kvm_amd"):
@@ -44,24 +45,94 @@ class MachineTest(DoctorTest):
     def test_iommu_none(self):
         tree = no_iommu(intel_laptop())
         del tree["/sys/firmware/acpi/tables/DMAR"]
-        self.check_row(tree, "iommu", "problem", "VT-d", "firmware-setup")
+        self.check_row(tree, "iommu", "problem", "VT-d", None, "firmware-setup")
+
+    def test_iommu_unknown(self):
+        """Where there are no ACPI tables, the firmware is not to blame."""
+        tree = {path: value for path, value in no_iommu(intel_laptop()).items()
+                if "/acpi/tables/" not in path}
+        self.check_row(tree, "iommu", "problem", "no ACPI tables", "^sudo dmesg")
+
+    def unused(self, *tools, cmdline="root=/dev/sda1", **files):
+        self.setUp()
+        shutil.rmtree(f"{self.tree}/usr/sbin", ignore_errors=True)
+        for tool in tools:
+            program_tree.copy("/bin/true", f"{self.tree}/usr/sbin/{tool}")
+        self.addCleanup(shutil.rmtree, f"{self.tree}/usr/sbin", ignore_errors=True)
+        tree = no_iommu(intel_laptop())
+        tree["/proc/cmdline"] = cmdline
+        shutil.rmtree(f"{self.tree}/run", ignore_errors=True)
+        tree.update(files)
+        return tree
 
     def test_iommu_unused(self):
         """The command is the one of the distribution."""
         for tool, mend in (("grubby", "^sudo grubby .*--args=intel_iommu=on$"),
-                           ("update-grub", "intel_iommu=on.*update-grub$"),
+                           ("update-grub", "intel_iommu=on.*sudo update-grub$"),
                            ("grub2-mkconfig", "sed -i .*intel_iommu=on .*"
                             "/etc/default/grub && sudo grub2-mkconfig -o "
                             "/boot/grub2/grub.cfg$"),
                            ("grub-mkconfig", "grub-mkconfig -o /boot/grub/grub.cfg$"),
                            (None, "^add intel_iommu=on ")):
-            self.setUp()
-            shutil.rmtree(f"{self.tree}/usr/sbin", ignore_errors=True)
-            if tool:
-                program_tree.copy("/bin/true", f"{self.tree}/usr/sbin/{tool}")
-            tree = no_iommu(intel_laptop())
-            tree["/proc/cmdline"] = "root=/dev/sda1"
-            self.check_row(tree, "iommu", "problem", "does not use", mend)
+            self.check_row(self.unused(*([tool] if tool else [])), "iommu", "problem",
+                           "does not use", mend)
+
+    LOADER = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+
+    def test_iommu_loader(self):
+        """That of the loader which boots, whatever tools there are."""
+        cmdline = {"/etc/kernel/cmdline": "root=/dev/sda1 quiet"}
+        proxmox = {"/etc/kernel/proxmox-boot-uuids": "ABCD-1234"}
+        systemd = {self.LOADER: b"\7\0\0\0" + "systemd-boot 252.22".encode("utf-16-le")}
+        grub = {self.LOADER: b"\7\0\0\0" + "GRUB 2.12".encode("utf-16-le")}
+        sed = r"^sudo sed -i '1s/\$/ intel_iommu=on/' /etc/kernel/cmdline && sudo "
+        for files, tools, mend in (
+                ({"/run/ostree-booted": ""}, ["grubby", "grub2-mkconfig"],
+                 "^sudo rpm-ostree kargs --append-if-missing=intel_iommu=on$"),
+                (cmdline, ["update-grub"], sed + "kernel-install add "),
+                (cmdline, ["mkinitcpio", "grub-mkconfig"], sed + "mkinitcpio -P$"),
+                ({**cmdline, **proxmox}, ["update-grub"], sed + "proxmox-boot-tool refresh$"),
+                ({**cmdline, **proxmox, **systemd}, ["update-grub"],
+                 sed + "proxmox-boot-tool refresh$"),
+                ({**cmdline, **proxmox, **grub}, ["update-grub"],
+                 "/etc/default/grub.d/.* && sudo proxmox-boot-tool refresh$"),
+                (proxmox, ["update-grub"],
+                 "/etc/default/grub.d/.* && sudo proxmox-boot-tool refresh$"),
+                ({**cmdline, **grub}, ["update-grub"], "sudo update-grub$"),
+                (cmdline, ["grubby"], "^sudo grubby"),
+                (systemd, ["update-grub"], "^add intel_iommu=on to .*/boot/loader/entries"),
+                (systemd, ["kernelstub", "update-grub"],
+                 "^sudo kernelstub -a intel_iommu=on$"),
+                ({"/etc/NIXOS": ""}, ["grub-mkconfig"], "boot.kernelParams")):
+            with self.subTest(mend):
+                self.check_row(self.unused(*tools, **files), "iommu", "problem",
+                               "does not use", mend)
+        shutil.rmtree(f"{self.tree}/run", ignore_errors=True)
+
+    def test_iommu_unused_though_told(self):
+        """It is not told again: the kernel's log says what is wrong."""
+        for cmdline in "intel_iommu=on", "quiet intel_iommu=on,sm_on", \
+                "intel_iommu=off intel_iommu=on":
+            for log, text in (("[0.1] DMAR: IOMMU batching disallowed\n[0.2] DMAR: "
+                               "Failed to map dmar0", "'DMAR: Failed to map dmar0'"),
+                              ("", "its log says why")):
+                tree = self.unused("update-grub", cmdline=cmdline)
+                tree["/home/dmesg"] = log
+                self.check_row(tree, "iommu", "problem", f"though it is told to.*{text}",
+                               "^sudo dmesg [^&]*DMAR")
+
+    def test_xen(self):
+        """One row, whatever else is missing there."""
+        tree = no_iommu(amd_laptop())
+        tree["/sys/hypervisor/type"] = "xen"
+        row, = self.rows(tree)
+        self.assertEqual((row["check"], row["status"]), ("machine", "problem"))
+        self.assertRegex(row["text"], "this is Xen.*KVM")
+
+    def test_no_xen(self):
+        tree = intel_laptop()
+        tree["/sys/hypervisor/type"] = "kvm"
+        self.check_row(tree, "cpu", "ok", "is on")
 
     def test_iommu_unused_amd(self):
         self.check_row(no_iommu(amd_laptop()), "iommu", "problem",
@@ -102,179 +173,34 @@ class MachineTest(DoctorTest):
     def test_libvirt_not_installed(self):
         self.check_row(intel_laptop(), "libvirt", "ok", "not installed")
 
-    def test_libvirt_unconfined(self):
-        tree = intel_laptop()
-        tree["/etc/libvirt/libvirtd.conf"] = ""
-        tree["/sys/fs/selinux/enforce"] = "0"
-        tree["/sys/module/apparmor/parameters/enabled"] = "N"
-        self.check_row(tree, "libvirt", "ok", "neither")
-
-    def apparmor(self):
-        tree = intel_laptop()
-        tree["/etc/libvirt/libvirtd.conf"] = ""
-        tree["/sys/module/apparmor/parameters/enabled"] = "Y"
-        tree["/etc/apparmor.d/abstractions/libvirt-qemu"] = \
-            "  #include <local/abstractions/libvirt-qemu>"
-        return tree
-
-    def test_apparmor(self):
-        path = self.installed("/usr/local")
-        self.check_row(self.apparmor(), "libvirt", "warning",
-                       "without rules for .*/vfio-optimus-preload.so: it cannot be loaded",
-                       "mkdir -p /etc/apparmor.d/local/abstractions && "
-                       "cat .*/apparmor-qemu "
-                       ">>/etc/apparmor.d/local/abstractions/libvirt-qemu'", path=path)
-
-    def rules(self, name="apparmor-qemu"):
-        with open(f"{TOP}/hw-optimus/libvirt/{name}") as file:
-            return file.read()
-
-    def installed(self, prefix):
-        """The wrapper, and the rules, as scripts/install puts them there."""
-        wrapper = f"{self.tree}{prefix}/lib/vfio-optimus/qemu-optimus"
-        program_tree.copy("/bin/true", wrapper)
-        self.addCleanup(os.unlink, wrapper)
-        share = f"{self.tree}/usr/share/vfio-optimus"
-        for name in "apparmor-qemu", "apparmor-libvirtd", "vfio-optimus.cil":
-            program_tree.copy(f"{TOP}/hw-optimus/libvirt/{name}", f"{share}/{name}")
-            self.addCleanup(os.unlink, f"{share}/{name}")
-        return f"{prefix}/lib/vfio-optimus:/usr/bin"
-
-    def test_apparmor_libvirtd(self):
-        """Only a guest whose emulator it is needs rules for the wrapper."""
-        path = self.installed("/usr/local")
-        tree = self.apparmor()
-        tree["/etc/apparmor.d/local/abstractions/libvirt-qemu"] = self.rules()
-        tree["/etc/apparmor.d/usr.sbin.libvirtd"] = \
-            "profile libvirtd {\n  include if exists <local/usr.sbin.libvirtd>\n}"
-        domain = "<emulator>/usr/%s</emulator>"
-        tree["/etc/libvirt/qemu/other.xml"] = domain % "bin/qemu-system-x86_64"
-        self.check_row(tree, "libvirt", "ok", "for vfio-optimus-preload.so$", path=path)
-        self.check_row({"/etc/libvirt/qemu/win.xml": domain % "local/bin/qemu-optimus"},
-                       "libvirt", "warning", "usr.sbin.libvirtd is without rules "
-                       "for .*/qemu-optimus: it cannot be started",
-                       "mkdir -p /etc/apparmor.d/local && "
-                       "cat /usr/share/vfio-optimus/apparmor-libvirtd "
-                       ">>/etc/apparmor.d/local/usr.sbin.libvirtd && "
-                       "apparmor_parser -r /etc/apparmor.d/usr.sbin.libvirtd'",
-                       path=path)
-        self.check_row({"/etc/apparmor.d/local/usr.sbin.libvirtd":
-                        self.rules("apparmor-libvirtd")}, "libvirt", "ok",
-                       "for qemu-optimus and vfio-optimus-preload.so$", path=path)
-
-    def test_apparmor_virtqemud(self):
-        """In libvirt 9.0 the profile does not read what is in local/."""
-        path = self.installed("/usr/local")
-        tree = self.apparmor()
-        tree["/etc/apparmor.d/local/abstractions/libvirt-qemu"] = self.rules()
-        profile = "/etc/apparmor.d/usr.sbin.virtqemud"
-        tree[profile] = "profile virtqemud {\n  profile child {\n  }\n}\n"
-        tree["/etc/libvirt/qemu/win.xml"] = \
-            "<emulator>/usr/local/bin/qemu-optimus</emulator>"
-        local = "/etc/apparmor.d/local/usr.sbin.virtqemud"
-        self.check_row({**tree, local: self.rules("apparmor-libvirtd")},
-                       "libvirt", "warning", "usr.sbin.virtqemud is without",
-                       "apparmor_parser -r " + profile, path=path)
-        self.mend(path, " && apparmor_parser")
-        with open(self.tree + profile) as file:
-            self.assertIn("  }\n#include <local/usr.sbin.virtqemud>\n}\n", file.read())
-        self.check_row({}, "libvirt", "ok", "for qemu-optimus and", path=path)
-
-    def test_apparmor_without_local(self):
-        path = self.installed("/usr/local")
-        tree = self.apparmor()
-        tree["/etc/apparmor.d/abstractions/libvirt-qemu"] = "# as upstream has it"
-        tree["/etc/apparmor.d/local/abstractions/libvirt-qemu"] = self.rules()
-        self.check_row(tree, "libvirt", "warning", "without rules for",
-                       "libvirt-qemu.d/vfio-optimus", path=path)
-        self.mend(path)
-        self.check_row({}, "libvirt", "ok", "with rules", path=path)
-
-    def mend(self, path, until=None):
-        """Do what the doctor says, but for what comes after @until."""
-        row, = [row for row in self.rows({}, path=path) if row["check"] == "libvirt"]
-        command = row["mend"].replace("sudo ", "")
-        if until:
-            command = command.split(until)[0] + "'"
-        for place in "/usr/share", "/etc/apparmor.d":
-            command = command.replace(place, self.tree + place)
-        subprocess.run(command, shell=True, check=True)
-
-    def test_apparmor_with_rules(self):
-        for file in ("local/abstractions/libvirt-qemu",
-                     "abstractions/libvirt-qemu.d/vfio-optimus"):
-            self.setUp()
-            path = self.installed("/usr/local")
-            tree = self.apparmor()
-            tree["/etc/apparmor.d/" + file] = self.rules()
-            self.check_row(tree, "libvirt", "ok", "AppArmor is on, with rules", path=path)
-            self.doCleanups()
-
-    def test_apparmor_other_prefix(self):
-        """The rules that come with it do not cover that: what mends it does."""
-        path = self.installed("/home/opt")
-        tree = self.apparmor()
-        self.make(tree)
-        self.check_row({}, "libvirt", "warning", "libvirt-qemu is without rules for "
-                       "/home/opt/lib/vfio-optimus/.*, .*another --prefix",
-                       "sed .*/home/opt/", path=path)
-        self.mend(path)
-        self.check_row({}, "libvirt", "ok", "with rules", path=path)
-
-    def test_apparmor_not_installed(self):
-        wrapper = f"{self.tree}/home/build/qemu-optimus"
-        program_tree.copy("/bin/true", wrapper)
-        self.check_row(self.apparmor(), "libvirt", "warning", "which is not installed",
-                       "scripts/install", path="/home/build:/usr/bin")
-
-    def test_selinux_other_prefix(self):
-        path = self.installed("/home/opt")
-        tree = intel_laptop()
-        tree["/etc/libvirt/libvirtd.conf"] = ""
-        tree["/sys/fs/selinux/enforce"] = "1"
-        self.check_row(tree, "libvirt", "warning", "is none, not qemu_exec_t",
-                       "semanage fcontext -a -t qemu_exec_t '/home/opt/", path=path)
-
-    def test_selinux(self):
-        tree = intel_laptop()
-        tree["/etc/libvirt/libvirtd.conf"] = ""
-        tree["/sys/fs/selinux/enforce"] = "1"
-        path = self.installed("/usr/local")
-        self.check_row(tree, "libvirt", "warning", "qemu-optimus is none, not qemu_exec_t",
-                       "semodule -i .*/vfio-optimus.cil .*restorecon .*"
-                       "/usr/local/lib/vfio-optimus/qemu-optimus", path=path)
-
-    def test_selinux_labelled(self):
-        tree = intel_laptop()
-        tree["/etc/libvirt/libvirtd.conf"] = ""
-        tree["/sys/fs/selinux/enforce"] = "1"
-        wrapper = self.tree + "/usr/bin/qemu-optimus"
-        program_tree.copy("/bin/true", wrapper)
-        self.addCleanup(os.unlink, wrapper)
-        try:
-            os.setxattr(wrapper, "security.selinux",
-                        b"system_u:object_r:qemu_exec_t:s0\0")
-        except OSError as error:
-            self.skipTest(f"no label can be set here: {error}")
-        self.check_row(tree, "libvirt", "ok",
-                       "SELinux is on, /usr/bin/qemu-optimus is labelled")
+    def test_libvirt(self):
+        for daemon, version, status, text in (
+                ("libvirtd", "9.0.0", "ok", "^9.0.0$"), ("virtqemud", "11.3.0", "ok", "11.3"),
+                ("libvirtd", "8.0.0", "hint", "^8.0.0: .*qemu:override.*tables"),
+                ("libvirtd", "what", "warning", "does not say its version")):
+            with self.subTest(version):
+                self.setUp()
+                self.program(daemon, f"echo '{daemon} (libvirt) {version}'")
+                mend = {"ok": None, "hint": "^optimus-attach", "warning": "--version"}[status]
+                self.check_row(intel_laptop(), "libvirt", status, text, mend,
+                               path="/home/bin:/usr/bin")
 
     def test_battery(self):
         tree = intel_laptop()
+        tree["/usr/share/vfio-optimus/battery.aml"] = ""
+        self.addCleanup(os.unlink, f"{self.tree}/usr/share/vfio-optimus/battery.aml")
         tree["/sys/class/power_supply/AC/type"] = "Mains"
         tree["/sys/class/power_supply/BAT0/type"] = "Battery"
         self.check_row(tree, "windows", "hint",
                        "code 43 .* 465 or later.* do not hide KVM.* battery",
-                       "^VFIO_OPTIMUS_BATTERY=on qemu-optimus")
+                       None, "^-acpitable file=/usr/share/vfio-optimus/battery.aml$")
 
     def test_battery_of_qemu(self):
         tree = intel_laptop()
         tree["/sys/class/power_supply/BAT0/type"] = "Battery"
-        tree["/home/bin/qemu-system-x86_64"] = "#!/bin/sh\necho 'name \"battery\", bus ISA'"
-        self.make(tree)
-        os.chmod(self.tree + "/home/bin/qemu-system-x86_64", 0o755)
-        self.check_row({}, "windows", "hint", "code 43", "^-device battery .*of its own",
-                       path="/home/bin:/usr/bin")
+        self.program("qemu-system-x86_64", "echo 'name \"battery\", bus ISA'")
+        self.check_row(tree, "windows", "hint", "code 43", None,
+                       "^-device battery .*of its own", path="/home/bin:/usr/bin")
 
     def test_no_battery(self):
         tree = intel_laptop()
@@ -284,7 +210,7 @@ class MachineTest(DoctorTest):
 
 
 class QEMUTest(DoctorTest):
-    """The real QEMU and the real plugins."""
+    """The real QEMU, and the real plugin."""
 
     def setUp(self):
         super().setUp()
@@ -293,91 +219,146 @@ class QEMUTest(DoctorTest):
         self.path = f"{PLUGIN}:/usr/bin"
 
     def add_qemu(self, emulator):
-        """QEMU, its wrapper and the plugin."""
-        with open(f"{emulator}/qemu-system-x86_64") as file:
-            script = file.read()
-        qemu, = re.findall(r"^program='(.*)'", script, re.M)
-        program_tree.add_libraries(
-            self.tree, qemu, *re.findall(r"^libraries='(.*)'", script, re.M))
-        program_tree.copy(qemu, self.tree + qemu)
-        for name in "qemu-system-x86_64", "qemu-optimus":
-            program_tree.copy(f"{emulator}/{name}", f"{self.tree}{emulator}/{name}")
-        for file in glob.glob(f"{emulator}/*.so"):
+        qemu = unpacked(emulator)
+        place = os.path.dirname(qemu.program)
+        root = os.path.dirname(os.path.dirname(place))
+        for file in (qemu.program, qemu.linker, f"{emulator}/qemu-system-x86_64",
+                     *glob.glob(f"{root}/usr/lib/*/qemu/accel-*.so")):
+            program_tree.add_libraries(self.tree, file, qemu.libraries)
             program_tree.copy(file, self.tree + file)
+        if not os.path.lexists(f"{self.tree}{place}/qemu-bundle"):
+            os.symlink("../..", f"{self.tree}{place}/qemu-bundle")
+
+    def add_plugin(self, source):
+        """Where scripts/install has it beside this doctor."""
+        file = f"{self.tree}/usr/lib/vfio-optimus/vfio-optimus.so"
+        os.makedirs(os.path.dirname(file), exist_ok=True)
+        self.addCleanup(shutil.rmtree, os.path.dirname(file))
+        shutil.copy(source, file)
+
+    def compile(self, text):
+        plugin = f"{self.folder.name}/plugin"
+        subprocess.run([need(shutil.which("cc")), "-shared", "-fPIC", "-xc", "-o", plugin, "-"], input=text,
+                       universal_newlines=True, check=True)
+        self.add_plugin(plugin)
 
     def test_fine(self):
         """All is well: nothing but "ok", and status 0."""
-        self.add_qemu(PLUGIN)
-        tree = intel_laptop()
-        tree["/home/vbios.rom"] = vbios.make()
-        rows = self.rows(tree, "--rom", "/home/vbios.rom", path=self.path)
-        self.assertEqual({row["status"] for row in rows}, {"ok"}, rows)
-        self.assertEqual([row["mend"] for row in rows], [None] * len(rows))
-        row, = [row for row in rows if row["check"] == "qemu"]
-        self.assertRegex(row["text"], "^" + re.escape(PLUGIN) +
-                         "/qemu-optimus: QEMU emulator version [0-9]")
-
-    def test_other_qemu(self):
-        """The same files in another one, as after an upgrade."""
-        self.add_qemu(OTHER)
-        self.check_row(intel_laptop(), "qemu", "ok",
-                       f"{OTHER}/qemu-optimus: QEMU emulator version",
-                       path=f"{OTHER}:/usr/bin")
-
-    def test_exports_nothing(self):
-        self.add_qemu(PLUGIN)
-        name = f"{self.tree}{PLUGIN}/qemu-system-x86_64"
-        os.unlink(name)
-        program_tree.copy("/bin/sleep", name)
-        program_tree.add_libraries(self.tree, "/bin/sleep")
-        tree = intel_laptop()
-        tree["/proc/self/exe"] = Link(f"{PLUGIN}/qemu-system-x86_64")
-        self.check_row(tree, "qemu", "problem",
-                       "not loaded: this QEMU exports no symbols",
-                       "^optimus-vbios ssdt --help$", path=self.path)
-
-    def test_wrapper_without_qemu(self):
-        wrapper = f"{self.tree}/usr/bin/qemu-optimus"
-        program_tree.copy(f"{TOP}/build/plugin/qemu-optimus", wrapper)
-        self.addCleanup(os.unlink, wrapper)
-        self.check_row(intel_laptop(), "qemu", "problem",
-                       "^there is no qemu-system-x86_64 in PATH$", "qemu-system-x86")
+        for emulator in PLUGIN, OTHER:
+            self.add_qemu(need(emulator))
+            self.add_plugin(f"{PLUGINS}/vfio-optimus.so")
+            tree = intel_laptop()
+            tree["/home/vbios.rom"] = vbios.make()
+            rows = self.rows(tree, "--rom", "/home/vbios.rom", path=f"{emulator}:/usr/bin")
+            self.assertEqual({row["status"] for row in rows}, {"ok"}, rows)
+            self.assertEqual({(row["mend"], row["if_so"]) for row in rows}, {(None, None)})
+            row, = [row for row in rows if row["check"] == "qemu"]
+            self.assertRegex(row["text"], "^" + re.escape(emulator) + "/qemu-system-x86_64: "
+                             "QEMU emulator version [0-9].*, with -plugin .*vfio-optimus.so$")
+            self.setUp()
+            self.doCleanups()
 
     def test_no_plugin(self):
         self.add_qemu(PLUGIN)
-        os.unlink(f"{self.tree}{PLUGIN}/qemu-optimus")
-        self.check_row(intel_laptop(), "qemu", "problem",
-                       "has no device vfio-optimus", "scripts/install",
-                       path=self.path)
+        self.check_row(intel_laptop(), "qemu", "problem", "the plugin is not installed .'.*"
+                       "Could not load plugin vfio-optimus: .*cannot open shared object",
+                       "scripts/install$", path=self.path)
 
-    def test_half_a_plugin(self):
+    def test_no_modules(self):
+        """A QEMU that exports nothing."""
         self.add_qemu(PLUGIN)
-        os.unlink(f"{self.tree}{PLUGIN}/vfio-optimus.so")
-        self.check_row(intel_laptop(), "qemu", "problem",
-                       "not loaded: .*vfio-optimus.so", "scripts/install",
-                       path=self.path)
+        self.compile("extern void type_register_static_array_(void); int qemu_plugin_version;"
+                     "int qemu_plugin_install(void) { type_register_static_array_(); return 0; }")
+        self.check_row(intel_laptop(), "qemu", "hint", "without modules.*undefined symbol.*"
+                       "tables", "^optimus-attach, or optimus-vbios ssdt$", path=self.path)
+
+    def test_plugin_refuses(self):
+        self.add_qemu(PLUGIN)
+        self.compile("const char *g_module_check_init(void *module)"
+                     "{ return \"vfio-optimus needs QEMU 7.2\"; }")
+        self.check_row(intel_laptop(), "qemu", "problem", "does not take the plugin: '.*: "
+                       "vfio-optimus needs QEMU 7.2'$", "scripts/install$", path=self.path)
+
+    def test_plugin_of_another_version(self):
+        self.add_qemu(PLUGIN)
+        self.compile("int qemu_plugin_version = 99;"
+                     "int qemu_plugin_install(void) { return 0; }")
+        self.check_row(intel_laptop(), "qemu", "problem", "does not take the plugin: '.*version",
+                       "scripts/install$", path=self.path)
 
     def test_does_not_run(self):
         self.add_qemu(PLUGIN)
-        for library in glob.glob(self.tree + "/**/libpixman*", recursive=True):
+        for library in set(map(os.path.realpath, glob.glob(self.tree + "/**/libpixman*",
+                                                           recursive=True))):
             os.unlink(library)
-        self.check_row(intel_laptop(), "qemu", "problem",
-                       "does not run: .*libpixman", "scripts/install",
-                       path=self.path)
+        self.check_row(intel_laptop(), "qemu", "problem", "does not run: .*libpixman",
+                       "qemu-system-x86_64 --version$", path=self.path)
+
+
+class WordsTest(DoctorTest):
+    """QEMUs that there is no package of here."""
+
+    def say(self, text, status=1, name="qemu-system-x86_64", version="QEMU emulator version 9"):
+        """A QEMU that there is no package of here, with its own words for -plugin."""
+        known = '{"return": [{"name": "romfile", "type": "str"}]}' if text is None else ""
+        self.program(name, f"""case $* in
+            --version) echo '{version}' ;;
+            *-plugin*) echo 'qemu-system-x86_64: {text}' >&2; exit {status} ;;
+            *) echo '{known}' ;;
+            esac""")
+
+    def test_no_plugins(self):
+        self.say("-plugin vfio-optimus: plugin interface not enabled in this build")
+        self.check_row(intel_laptop(), "qemu", "hint", "takes no plugins.*tables; or, .*"
+                       "LD_PRELOAD=PATH/vfio-optimus-preload.so",
+                       "^optimus-attach, or optimus-vbios ssdt$", path="/home/bin:/usr/bin")
+
+    def test_device_of_its_own(self):
+        self.say(None)
+        self.check_row(intel_laptop(), "qemu", "ok", "has the device itself",
+                       path="/home/bin:/usr/bin")
+
+    def test_other_places(self):
+        """RHEL's is in no PATH, Proxmox' has another name."""
+        place = f"{self.tree}/usr/libexec/qemu-kvm"
+        os.makedirs(os.path.dirname(place))
+        self.addCleanup(shutil.rmtree, os.path.dirname(place))
+        self.say("plugin interface not enabled in this build")
+        shutil.move(f"{self.tree}/home/bin/qemu-system-x86_64", place)
+        self.check_row(intel_laptop(), "qemu", "hint", "^/usr/libexec/qemu-kvm: QEMU", "ssdt")
+        self.setUp()
+        os.unlink(place)
+        self.say("undefined symbol: type_register", name="kvm")
+        self.check_row(intel_laptop(), "qemu", "hint", "^/home/bin/kvm: QEMU", "ssdt",
+                       path="/home/bin:/usr/bin")
+
+    def test_hostile_qemu(self):
+        """What it prints is no text, or never ends."""
+        self.program("qemu-system-x86_64", r"printf '\377\376 \033[31m'; exit 1")
+        self.check_row(intel_laptop(), "qemu", "problem", "does not run",
+                       "qemu-system-x86_64 --version$", path="/home/bin:/usr/bin")
+        self.setUp()
+        self.say("undefined symbol: x", version=r"\377\033[31m")
+        self.check_row(intel_laptop(), "qemu", "hint", r"\\x1b.31m", "ssdt",
+                       path="/home/bin:/usr/bin")
 
     def test_no_qemu(self):
         """The command is the one of the distribution."""
         for tool, mend in (
                 ("apt-get", "^sudo apt-get install qemu-system-x86$"),
                 ("dnf", "^sudo dnf install qemu-system-x86$"),
+                ("dnf rhel", "^sudo dnf install qemu-kvm$"),
                 ("pacman", "^sudo pacman -S qemu-system-x86$"),
                 ("zypper", "^sudo zypper install qemu-x86$"),
                 (None, "^install qemu-system-x86, or what your")):
             with self.subTest(tool):
                 self.setUp()
+                tool, *kin = (tool or " ").split(" ")
                 if tool:
-                    program_tree.copy("/bin/true", f"{self.tree}/home/bin/{tool}")
-                self.check_row(intel_laptop(), "qemu", "problem",
+                    self.program(tool, "")
+                tree = intel_laptop()
+                tree["/etc/os-release"] = f'ID="alma"\nID_LIKE="{" ".join(kin)} fedora"'
+                self.check_row(tree, "qemu", "problem",
                                "no qemu-system-x86_64", mend, path="/home/bin:/usr/bin")
 
 

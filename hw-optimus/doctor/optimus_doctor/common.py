@@ -4,7 +4,10 @@
 import getpass
 import glob
 import os
+import re
+import shlex
 import shutil
+import stat
 import subprocess
 import sys
 
@@ -12,7 +15,25 @@ import sys
 HERE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 DEVICES = "/sys/bus/pci/devices"
 # to be run again, as root
-COMMAND = os.path.abspath(sys.argv[0])
+COMMAND = shlex.quote(os.path.abspath(sys.argv[0]))
+SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+MIB = 1 << 20
+
+
+def clean(text):
+    """What comes from the machine, for a terminal or a report: no control
+    character, none that turns a line around, no byte that is no text."""
+    return "".join(char if char.isprintable() else
+                   char.encode("unicode-escape").decode() for char in text)
+
+
+def command(text):
+    """A command as this user can give it: not everybody has sudo."""
+    plain = re.sub(r"\bsudo ", "", text)
+    if plain == text or os.geteuid() == 0:
+        return plain
+    return text if shutil.which("sudo") else f"as root: {plain}"
+
 
 def read(*path):
     """The text of a file, or None."""
@@ -28,6 +49,18 @@ def version():
     return (read(HERE, "version") or
             output(os.path.join(HERE, "../../scripts/lib/version")).strip() or
             "(of a copy)")
+
+
+def read_input(path):
+    """The text of a file that the user named: a regular one, and not endless.
+    Raises OSError."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), errors="replace") as file:
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError(0, "it is not a file")
+        if state.st_size > MIB:
+            raise OSError(0, "it is larger than 1 MiB")
+        return file.read(MIB)
 
 
 def names(path):
@@ -46,15 +79,24 @@ def link_name(*path):
 
 
 def number(*path):
-    return int(read(*path) or "0", 16)
+    """A number of sysfs, or 0."""
+    try:
+        return int(read(*path) or "0", 16)
+    except ValueError:
+        return 0
 
 
 def may_use(path):
     return os.access(path, os.R_OK | os.W_OK)
 
 
+def installed(name):
+    """Whether there is such a program; some are for root only."""
+    return shutil.which(name) or shutil.which(name, path=SYSTEM_PATH)
+
+
 def beside(*path):
-    """A program of this repository: in PATH, installed with this one, or built."""
+    """Files of this repository: in PATH, installed with this one, or built."""
     name = os.path.basename(path[-1])
     found = [shutil.which(name), *glob.glob(os.path.join(HERE, "../../bin", name)),
              *sorted(glob.glob(os.path.join(HERE, "../..", *path)))]
@@ -63,15 +105,15 @@ def beside(*path):
 
 def sibling(folder, name):
     """A file that is installed with this one, or of hw-optimus/@folder."""
-    installed = os.path.join(HERE, name)
-    return installed if os.path.exists(installed) else os.path.normpath(
+    there = os.path.join(HERE, name)
+    return there if os.path.exists(there) else os.path.normpath(
         os.path.join(HERE, "..", folder, name))
 
 
 def install_command():
     """What builds and installs all anew."""
     script = os.path.normpath(os.path.join(HERE, "../../scripts/install"))
-    return "sudo " + (script if os.path.exists(script) else "scripts/install")
+    return "sudo " + (shlex.quote(script) if os.path.exists(script) else "scripts/install")
 
 
 def user():
@@ -81,21 +123,48 @@ def user():
         return str(os.geteuid())
 
 
-def output(*command):
-    """What a program says, or "" if there is no such program or it fails."""
+def run(*words, text=None):
+    """A program's exit status, output and errors; status None if it does not run,
+    or not to an end, with the reason in place of the errors."""
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                              universal_newlines=True, errors="replace", timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout if done.returncode == 0 else ""
+        done = subprocess.run(words, input=text or "", stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, universal_newlines=True,
+                              encoding="utf-8", errors="replace", timeout=30, cwd="/")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return None, "", str(error)
+    return done.returncode, done.stdout, done.stderr.strip()
 
 
-def package_command(**names):
+def output(*words):
+    """What a program says, or "" if there is no such program or it fails."""
+    status, said, _ = run(*words)
+    return said if status == 0 else ""
+
+
+_LOG = []
+
+
+def kernel_log(pattern):
+    """The lines of the kernel's log with @pattern, without their times."""
+    if not _LOG:
+        _LOG.append(output("dmesg"))
+    return [re.sub(r"^(\[[^\]]*\] *)+", "", line) for line in _LOG[0].splitlines()
+            if re.search(pattern, line)]
+
+
+def package_command(**packages):
     """What installs a package, by the distribution's own tool and name."""
-    for tool, command in (("apt-get", "apt-get install"), ("dnf", "dnf install"),
-                          ("pacman", "pacman -S"), ("zypper", "zypper install")):
+    for tool, words in (("apt-get", "apt-get install"), ("dnf", "dnf install"),
+                        ("pacman", "pacman -S"), ("zypper", "zypper install")):
         if shutil.which(tool):
-            return f"sudo {command} {names[tool.replace('-', '_')]}"
-    return f"install {names['apt_get']}, or what your distribution calls it"
+            name = packages[tool.replace("-", "_")]
+            if tool == "dnf" and is_rhel():
+                name = packages.get("rhel", name)
+            return f"sudo {words} {name}"
+    return f"install {packages['apt_get']}, or what your distribution calls it"
+
+
+def is_rhel():
+    """Red Hat's, or one of its kin; Fedora has other packages."""
+    kin = re.findall(r'^ID(?:_LIKE)?="?(.*?)"?$', read("/etc/os-release") or "", re.M)
+    return "rhel" in " ".join(kin).split()

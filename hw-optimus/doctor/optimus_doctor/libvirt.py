@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What libvirt's guests may not do: load the plugin, read the ROM file."""
+"""libvirt: whether it is there, and whether its guests may read the ROM file."""
 
 import glob
 import os
@@ -8,12 +8,32 @@ import re
 import shlex
 import stat
 
-from .common import beside, install_command, read, sibling
+from .common import installed, output, read
 
 APPARMOR = "/etc/apparmor.d"
 GUESTS = "abstractions/libvirt-qemu"
-DAEMONS = ("usr.sbin.libvirtd", "usr.sbin.virtqemud")
 ROM_FOLDER = "/usr/share/vgabios"       # which the profiles of guests name
+# the first with <qemu:override>
+OVERRIDE = (8, 2)
+
+
+def check_libvirt(report):
+    daemon = next((path for path in map(installed, ("virtqemud", "libvirtd")) if path),
+                  None)
+    said = output(daemon, "--version") if daemon else ""
+    version = re.search(r"\b(\d+)\.(\d+)\.\d+", said)
+    if not daemon:
+        report.add("ok", "libvirt", "not installed" if not os.path.exists("/etc/libvirt")
+                   else "no libvirtd here")
+    elif not version:
+        report.add("warning", "libvirt", f"{daemon} does not say its version",
+                   f"{daemon} --version")
+    elif tuple(map(int, version.groups())) < OVERRIDE:
+        report.add("hint", "libvirt", f"{version.group()}: it has no <qemu:override> yet, "
+                   "which the device needs: the way for its guests is ACPI tables",
+                   "optimus-attach --help")
+    else:
+        report.add("ok", "libvirt", version.group())
 
 
 def apparmor_is_on():
@@ -42,95 +62,12 @@ def covers(rules, path):
         for glob_, regex in ((r"\*\*", ".*"), (r"\*", "[^/]*"), (r"\{", "(?:"),
                              (r"\}", ")"), (",", "|")):
             pattern = pattern.replace(glob_, regex)
-        if re.fullmatch(pattern, path):
-            return True
+        try:
+            if re.fullmatch(pattern, path):
+                return True
+        except re.error:            # brackets that do not match
+            pass
     return False
-
-
-def check_confinement(report):
-    """What keeps libvirt's guests from the plugin, and libvirt from qemu-optimus."""
-    if not os.path.exists("/etc/libvirt"):
-        report.add("ok", "libvirt", "not installed, no rules are needed")
-        return
-    wrapper = os.path.realpath(
-        (beside("build", "plugin", "qemu-optimus") or
-         ["/usr/bin/qemu-optimus"])[0])
-    if apparmor_is_on():
-        check_apparmor(report, wrapper)
-    elif read("/sys/fs/selinux/enforce") == "1":
-        check_selinux(report, wrapper)
-    else:
-        report.add("ok", "libvirt", "neither AppArmor nor SELinux confines it")
-
-
-def is_emulator():
-    """Whether a guest that libvirt knows has qemu-optimus for it."""
-    return any(re.search("<emulator>[^<]*/qemu-optimus</", read(path) or "")
-               for path in glob.glob("/etc/libvirt/qemu/*.xml"))
-
-
-def check_apparmor(report, wrapper):
-    folder = os.path.dirname(wrapper)
-    needed = [(GUESTS, f"{folder}/vfio-optimus-preload.so")]
-    if is_emulator():
-        needed += [(name, wrapper) for name in (GUESTS, *DAEMONS)
-                   if os.path.exists(f"{APPARMOR}/{name}")]
-    missing = [(name, path) for name, path in needed
-               if not covers(apparmor_text(name), path)]
-    if not missing:
-        report.add("ok", "libvirt", "AppArmor is on, with rules for " +
-                   " and ".join(sorted({os.path.basename(path) for _, path in needed})))
-        return
-    name, path = missing[0]
-    source = sibling("libvirt", "apparmor-qemu" if name == GUESTS
-                     else "apparmor-libvirtd")
-    local = f"{APPARMOR}/local/{name}"
-    copy = f"cat {source}"
-    place = ""
-    if not covers(read(source) or "", path):
-        # they are for --prefix /usr and /usr/local
-        prefix = folder.rsplit("/lib/vfio-optimus", 1)[0]
-        if prefix == folder:
-            report.add("warning", "libvirt", "AppArmor is on, and there can be no "
-                       f"rules for {path}, which is not installed",
-                       install_command())
-            return
-        copy = f"sed \"s,/usr/{{\\,local/}},{prefix}/,\" {source}"
-        place = ", and the rules that come with it are for another --prefix"
-    profile = f"{APPARMOR}/{name}"
-    reload_ = "" if name == GUESTS else f" && apparmor_parser -r {profile}"
-    if not has_local(name):
-        if name == GUESTS:
-            local = f"{profile}.d/vfio-optimus"
-        else:
-            reload_ = f' && sed -i "/^}}/i #include <local/{name}>" {profile}{reload_}'
-    report.add("warning", "libvirt", f"AppArmor is on, and {name} is without rules "
-               f"for {path}{place}: it cannot be "
-               f"{'started' if path == wrapper else 'loaded'}",
-               f"sudo sh -c 'mkdir -p {os.path.dirname(local)} && "
-               f"{copy} >>{local}{reload_}'")
-
-
-def check_selinux(report, wrapper):
-    label = selinux_label(wrapper)
-    if "qemu_exec_t" in label:
-        report.add("ok", "libvirt", f"SELinux is on, {wrapper} is labelled")
-        return
-    rules = sibling("libvirt", "vfio-optimus.cil")
-    if wrapper in (read(rules) or ""):
-        rule = f"semodule -i {rules}"
-    else:                           # another --prefix
-        rule = f"semanage fcontext -a -t qemu_exec_t '{wrapper}'"
-    report.add("warning", "libvirt", "SELinux is on, and the label of "
-               f"{wrapper} is {label}, not qemu_exec_t",
-               f"sudo {rule} && sudo restorecon -F '{wrapper}'")
-
-
-def selinux_label(path):
-    try:
-        return os.getxattr(path, "security.selinux").decode().strip("\0")
-    except OSError:
-        return "none"
 
 
 def guest_user():
@@ -141,7 +78,7 @@ def guest_user():
         try:
             return (pwd.getpwuid(int(name)) if name.isdigit() else
                     pwd.getpwnam(name))
-        except KeyError:
+        except (KeyError, ValueError, OverflowError):
             pass
     return None
 

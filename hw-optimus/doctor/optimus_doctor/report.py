@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The doctor's report: its rows, and what a user can send when it worked, or did
-not, without serial numbers, addresses of networks, names of users or of the host."""
+"""The doctor's report: its rows, and the next step."""
 
-import getpass
 import json
 import os
-import pwd
-import re
+import shlex
+import shutil
+import textwrap
 
-from .common import DEVICES, link_name, names, number, output, read, version
+from .common import COMMAND, clean, command
 
 # hint: to know, nothing is wrong
 EXIT = {"ok": 0, "hint": 0, "warning": 2, "problem": 3}
-DMI = ("sys_vendor", "product_name", "product_version", "bios_version", "bios_date")
-# of the kernel's command line the rest is nobody's business
-OPTIONS = r"\S*(?:iommu|vfio|kvm|pci|acpi|nouveau|nvidia)\S*"
+COLOURS = {"ok": 32, "hint": 36, "warning": 33, "problem": 31}
+INDENT = 18
 
 
 class Report:
@@ -23,97 +21,65 @@ class Report:
     def __init__(self):
         self.rows = []
         self.card = None
+        self.next = None
 
-    def add(self, status, check, text, mend=None):
+    def add(self, status, check, text, mend=None, if_so=None):
+        """@mend helps now; @if_so only if what @text says applies."""
         self.rows.append({"card": self.card, "check": check, "status": status,
-                          "text": text, "mend": mend})
+                          "text": clean(text), "mend": mend and clean(command(mend)),
+                          "if_so": if_so and clean(command(if_so))})
 
     def worst(self):
         return max((row["status"] for row in self.rows), key=EXIT.get)
 
-    def json(self):
-        return json.dumps({"status": self.worst(), "rows": self.rows}, indent=2)
+    def next_step(self, cards, rom, wanted):
+        if not cards:
+            step = f"once the kernel sees the card: {COMMAND}"
+        elif self.worst() == "problem":
+            step = "do what stands below the problems, from the first one on; then the " \
+                   f"doctor again: {COMMAND}"
+        elif len(cards) > 1:
+            step = f"choose a card: {COMMAND} {cards[0].bdf}"
+        elif wanted.get(cards[0].bdf) is False and not rom:
+            step = "give the guest the card as any other, with plain vfio-pci"
+        elif not rom:
+            step = f"with a VBIOS in a file: {COMMAND} {cards[0].bdf} --rom vbios.rom"
+        else:
+            step = f"optimus-attach GUEST {cards[0].bdf} {shlex.quote(rom)}"
+        self.next = clean(command(step))
 
-    def text(self):
+    def json(self):
+        return json.dumps({"status": self.worst(), "next": self.next, "rows": self.rows},
+                          indent=2)
+
+    def text(self, terminal=False):
+        """For a terminal as wide as that is; commands stay as they are, in one line."""
+        width = max(shutil.get_terminal_size().columns, 40) if terminal else None
+        colours = (terminal and not os.environ.get("NO_COLOR") and
+                   os.environ.get("TERM", "dumb") != "dumb")
+
+        def wrap(text):
+            return text if not width else textwrap.fill(
+                text, width, subsequent_indent=" " * INDENT, break_long_words=False,
+                break_on_hyphens=False)
+
         card = None
         lines = []
         for row in self.rows:
-            if row["card"] != card:
+            if row["card"] != card or not lines:
                 card = row["card"]
-                lines.append(f"\n{card}")
-            lines.append(f"{row['status']:<8} {row['check']:<8} {row['text']}")
-            if row["mend"]:
-                lines.append(f"{'':<18}mend: {row['mend']}")
+                lines.append(("\n" if lines else "") + (card or "this machine"))
+            line = wrap(f"{row['status']:<8} {row['check']:<8} {row['text']}")
+            if colours:
+                line = line.replace(row["status"], f"\033[{COLOURS[row['status']]}m"
+                                    f"{row['status']}\033[m", 1)
+            lines.append(line)
+            for key, name in ("mend", "mend"), ("if_so", "if so"):
+                if row[key]:
+                    lines.append(f"{'':<{INDENT}}{name}: {row[key]}")
         count = [sum(row["status"] == status for row in self.rows)
                  for status in ("problem", "warning")]
-        return "\n".join([*lines, "", f"problems: {count[0]}, warnings: {count[1]}"])
-
-
-def versions():
-    system = re.search(r'^PRETTY_NAME="?(.*?)"?$', read("/etc/os-release") or "", re.M)
-    cpu = re.search(r"^model name\s*: (.*)$", read("/proc/cpuinfo") or "", re.M)
-    yield "vfio-optimus", version()
-    yield "laptop", ", ".join(filter(None, (read("/sys/class/dmi/id", name)
-                                            for name in DMI)))
-    yield "CPU", cpu and cpu.group(1)
-    yield "system", system and system.group(1)
-    yield "kernel", os.uname().release
-    yield "options", " ".join(re.findall(OPTIONS, read("/proc/cmdline") or ""))
-    for program in "qemu-system-x86_64", "qemu-optimus", "libvirtd", "virtqemud":
-        yield program, output(program, "--version").split("\n")[0]
-
-
-def topology():
-    """Each display controller, with what is above it."""
-    for bdf in names(DEVICES):
-        if number(DEVICES, bdf, "class") >> 16 != 0x03:
-            continue
-        path = os.path.realpath(os.path.join(DEVICES, bdf))
-        depth = 0
-        while os.path.exists(os.path.join(path, "vendor")):
-            yield "  " * depth + "%s %04x:%04x class %06x driver %s node %s%s" % (
-                os.path.basename(path), number(path, "vendor"),
-                number(path, "device"), number(path, "class"),
-                link_name(path, "driver"), read(path, "firmware_node/path"),
-                "".join(f" {name} {read(path, name)}" for name in
-                        ("power_state", "removable", "reset_method")
-                        if read(path, name)))
-            path = os.path.dirname(path)
-            depth += 1
-
-
-def scrub(text):
-    users = {getpass.getuser(), os.environ.get("SUDO_USER")} - {"root", None, ""}
-    for user in users:
-        text = re.sub(rf"\b{re.escape(user)}\b", "USER", text)
-    for entry in pwd.getpwall():
-        if entry.pw_dir.startswith("/home/"):
-            text = text.replace(entry.pw_dir, "/home/USER")
-    host = os.uname().nodename.split(".")[0]
-    if host and host != "localhost":
-        text = re.sub(rf"\b{re.escape(host)}\b", "HOST", text)
-    text = re.sub(r"/home/[^/\s'\"]+", "/home/USER", text)
-    text = re.sub(r"(?i)\b[0-9a-f]{2}([:-])(?:[0-9a-f]{2}\1){4}[0-9a-f]{2}\b", "MAC",
-                  text)
-    text = re.sub(r"(?i)\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UUID", text)
-    return re.sub(r"(?i)\b(serial(?: number)?\s*[:=]\s*)\S+", r"\1SERIAL", text)
-
-
-def write_sendable(path, doctor, guest):
-    """@doctor and @guest are what the doctor and guest-check have said.  The file
-    is complete, or not there."""
-    parts = [("versions", "\n".join(f"{name}: {value}" for name, value in versions()
-                                    if value)),
-             ("topology", "\n".join(topology())),
-             ("optimus-doctor", doctor),
-             ("guest-check", guest or "(not given: --guest FILE)")]
-    text = scrub("\n".join(f"== {title}\n{part.strip()}\n" for title, part in parts))
-    new = path + ".new"
-    try:
-        with open(new, "w") as file:
-            file.write(text)
-        os.rename(new, path)
-    except OSError:
-        if os.path.exists(new):
-            os.unlink(new)
-        raise
+        lines += ["", f"problems: {count[0]}, warnings: {count[1]}"]
+        if self.next:
+            lines.append(f"next: {self.next}")
+        return "\n".join(lines)

@@ -103,7 +103,7 @@ _optimus_doctor()
         ;;
     esac
     if [[ $cur = -* ]]; then
-        _optimus_offer "--rom --json --report --guest --version --help"
+        _optimus_offer "--rom --json --report --guest --force --version --help"
         return
     fi
     _optimus_offer "$(_optimus_cards)" "${line##* }"

@@ -45,6 +45,7 @@ $doctor -r -F -l rom -d 'the ROM file of the guest'
 $doctor -l json -d 'for programs'
 $doctor -r -F -l report -d 'write a report to send'
 $doctor -r -F -l guest -d 'what guest-check has said'
+$doctor -l force -d 'overwrite the report'
 $doctor -l version -d 'the version'
 $doctor -s h -l help -d help
 

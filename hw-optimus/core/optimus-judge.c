@@ -73,8 +73,8 @@ static OptimusVerdict judge_vendor(const OptimusImage *image,
     const char *name = optimus_vendor_name(image->vendor);
 
     return remark(remarks, OPTIMUS_USELESS, "it is for %04x:%04x of class "
-                  "%06x, %s%s, and only drivers of NVIDIA cards look for _ROM: a "
-                  "laptop's firmware has option ROMs of other devices, too",
+                  "%06x, %s%s, and only drivers of NVIDIA cards look for _ROM: "
+                  "a laptop's firmware has option ROMs of other devices, too",
                   image->vendor, image->device, image->class_code,
                   name ? "a device of " : "which is not NVIDIA's", name ?: "");
 }
@@ -89,8 +89,8 @@ static OptimusVerdict judge_start(const uint8_t *rom, const OptimusImage *first,
         return OPTIMUS_TAKEN;
     }
     return remark(remarks, OPTIMUS_NOUVEAU_ONLY, "it starts with %02x %02x%s, "
-                  "which is NVIDIA's own, and not with 55 aa: nouveau takes it, "
-                  "of NVIDIA's drivers that is not known", p[0], p[1],
+                  "which is NVIDIA's own, and not with 55 aa: nouveau takes "
+                  "it, of NVIDIA's drivers that is not known", p[0], p[1],
                   p[0] == 'V' ? " (VN)" : "");
 }
 
@@ -102,8 +102,8 @@ static OptimusVerdict judge_bit(const uint8_t *rom, const OptimusImage *x86,
     if (!optimus_bit_find(rom, x86, &intact)) {
         if (x86->class_code >> 16 != CLASS_DISPLAY) {
             return remark(remarks, OPTIMUS_USELESS, "it is for devices of "
-                          "class %06x, and display controllers have 03xxxx: get "
-                          "the one of the graphics card", x86->class_code);
+                          "class %06x, and display controllers have 03xxxx: "
+                          "get the one of the graphics card", x86->class_code);
         }
         return remark(remarks, OPTIMUS_NOUVEAU_ONLY, "it has no BIT, the table "
                       "of all others: NVIDIA's drivers refuse it, and nouveau "

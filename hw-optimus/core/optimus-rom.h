@@ -30,8 +30,8 @@
  * code has the base class in bits 23:16.  See the PCI Firmware Specification
  * 3.3, section 5.1, for the option ROM header and the PCI data structure
  * (PCIR), and nouveau's nvkm/subdev/bios for NVIDIA's additions: the
- * signatures 77 BB and "VN" in the place of 55 AA, RGIS and NPDS in the place of
- * PCIR, and the NPDE structure after it, which overrides length and last.
+ * signatures 77 BB and "VN" in the place of 55 AA, RGIS and NPDS in the place
+ * of PCIR, and the NPDE structure after it, which overrides length and last.
  */
 typedef struct OptimusImage {
     size_t offset;

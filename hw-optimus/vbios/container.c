@@ -16,7 +16,7 @@ static const uint8_t dell_section[] = {
 };
 #define DELL_STREAM (sizeof(dell_section) + 1)
 
-/* Texts of hexadecimal numbers, by how they start, and what makes them binary */
+/* Texts of hexadecimal numbers, and what makes them binary */
 static const struct {
     const char *start;          /* a regular expression */
     bool leaves_out;            /* lines that repeat, with a * instead */
@@ -93,8 +93,8 @@ char *container_advice(const InputFile *file)
         return hex_text_advice(file);
     }
     command = fill_in(format, file->path);
-    return g_strdup_printf("it is %s: unpack it with %s, and try again with what "
-                           "comes out", name, command);
+    return g_strdup_printf("it is %s: unpack it with %s, and try again with "
+                           "what comes out", name, command);
 }
 
 /*
@@ -105,7 +105,9 @@ static GByteArray *inflate_stream(const uint8_t *data, size_t size, size_t max,
                                   size_t *used)
 {
     g_autoptr(GByteArray) out = g_byte_array_new();
-    z_stream z = { .next_in = (uint8_t *)data, .avail_in = MIN(size, G_MAXUINT) };
+    z_stream z = {
+        .next_in = (uint8_t *)data, .avail_in = MIN(size, G_MAXUINT)
+    };
     int status = inflateInit(&z);
 
     while (status == Z_OK && out->len < max && !is_interrupted()) {

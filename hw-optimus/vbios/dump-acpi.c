@@ -129,8 +129,8 @@ static bool call(AcpiRom *r, size_t start, size_t end, GError **error)
 /*
  * Fetch some more.  Some methods look at their memory through a region of eight
  * times the length asked for, below a field of 8 KiB, and fail if that is too
- * short: these are asked for a whole section.  Others fail if they are asked for
- * a whole section where none starts.
+ * short: these are asked for a whole section.  Others fail if they are asked
+ * for a whole section where none starts.
  */
 static bool fetch_some(AcpiRom *r, GError **error)
 {

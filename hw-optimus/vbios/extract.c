@@ -277,12 +277,12 @@ static bool search_file(Extract *x, const InputFile *file, GError **error)
 static void say_limits(Extract *x, const InputFile *file)
 {
     if (x->left_out) {
-        complain("warning: '%s' has more than %u option ROMs in it: %u were left "
-                 "out", file->path, FOUND_MAX, x->left_out);
+        complain("warning: '%s' has more than %u option ROMs in it: %u were "
+                 "left out", file->path, FOUND_MAX, x->left_out);
     }
     if (!x->inflate_left) {
-        complain("warning: what is packed in '%s' has more than %u MiB: the rest "
-                 "was not searched", file->path, INFLATE_MAX >> 20);
+        complain("warning: what is packed in '%s' has more than %u MiB: the "
+                 "rest was not searched", file->path, INFLATE_MAX >> 20);
     }
     if (x->uefi_runs > UEFI_MAX) {
         complain("warning: '%s' has more than %u UEFI firmwares packed in it: "

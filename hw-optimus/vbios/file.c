@@ -56,7 +56,8 @@ static bool map_fd(InputFile *file, int fd, GError **error)
                     "with a video BIOS in it has more than %" G_GINT64_FORMAT,
                     file->path, (int64_t)st.st_size, INPUT_MAX);
     }
-    data = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+    data = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd,
+                0);
     if (data == MAP_FAILED) {
         return fail(error, "'%s' cannot be mapped into memory (%s): copy it to "
                     "a local disk and name the copy", file->path,

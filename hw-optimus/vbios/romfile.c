@@ -7,6 +7,9 @@
 #include "vbios.h"
 #include "../core/optimus-window.h"
 
+#define OWN_FLASH "a card of its generation has a flash of its own as a " \
+                  "rule, and needs no romfile"
+
 bool starts_with_nvgi(const InputFile *file)
 {
     return file->size >= 4 && !memcmp(file->data, "NVGI", 4);
@@ -98,13 +101,13 @@ static void add_further(GString *text, const GArray *chains)
         g_string_append(text, "; after the images are others, which "
                         "optimus-vbios trim --all keeps");
     } else if (other) {
-        g_string_append_printf(text, "; after the images are others, from offset "
-                               "0x%zx on, for which the device has no room",
-                               other->offset);
+        g_string_append_printf(text, "; after the images are others, from "
+                               "offset 0x%zx on, for which the device has no "
+                               "room", other->offset);
     }
     if (again) {
-        g_string_append_printf(text, "; the chain at 0x%zx is the same again: not "
-                               "needed", again->offset);
+        g_string_append_printf(text, "; the chain at 0x%zx is the same again: "
+                               "not needed", again->offset);
     }
     if (count > 1) {
         g_string_append_printf(text, ", as %u more", count - 1);
@@ -127,8 +130,7 @@ static void add_advice(GString *text, const Judgement *j, const InputFile *file)
                                "harm", rest);
     }
     if (has_own_flash(chain_card(first))) {
-        g_string_append(text, "; a card of its generation has a flash of its "
-                        "own as a rule, and needs no romfile");
+        g_string_append(text, "; " OWN_FLASH);
     }
 }
 
@@ -225,6 +227,9 @@ bool accept_rom(const uint8_t *rom, size_t size, PCIName card, Chain *chain,
     }
     if (*remarks) {
         complain("warning: %s", remarks);
+    }
+    if (has_own_flash(chain_card(chain))) {
+        complain("warning: " OWN_FLASH);
     }
     return true;
 }

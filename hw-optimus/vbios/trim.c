@@ -126,8 +126,8 @@ static bool trim(const InputFile *in, const char *out, GError **error)
         length, first->offset, in->size - first->offset - length);
     say_what_is_gone(chains, kept);
     if (length > OPTIMUS_ROM_MAX) {
-        complain("warning: '%s' has %zu bytes, and the device has room for %u%s",
-                 out, length, OPTIMUS_ROM_MAX,
+        complain("warning: '%s' has %zu bytes, and the device has room for "
+                 "%u%s", out, length, OPTIMUS_ROM_MAX,
                  kept > 1 && first->length <= OPTIMUS_ROM_MAX ?
                  ": it fits without --all" : "");
     }

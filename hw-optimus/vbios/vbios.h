@@ -140,8 +140,8 @@ typedef struct Chain {
 bool scan_next(OptimusScan *scan, Chain *chain, bool progress);
 
 /*
- * All chains in the file: the one that it starts with, if *@why_not is NULL, and
- * those further in.  *@cut_off is set to how many of these are not complete.
+ * All chains in the file: the one that it starts with, if *@why_not is NULL,
+ * and those further in.  *@cut_off is set to how many of these are not complete.
  */
 GArray *find_chains(const InputFile *file, char **why_not,
                     unsigned int *cut_off);
@@ -168,8 +168,8 @@ const OptimusImage *chain_main_image(const Chain *chain);
 PCIName chain_card(const Chain *chain);
 
 /*
- * What drivers will do with the chain, see optimus_rom_judge(), with all remarks
- * in one string, which is empty if there is none.
+ * What drivers will do with the chain, see optimus_rom_judge(), with all
+ * remarks in one string, which is empty if there is none.
  */
 OptimusVerdict chain_judge(const Chain *chain, const uint8_t *rom, PCIName card,
                            char **remarks);
@@ -197,12 +197,12 @@ void judgement_clear(Judgement *judgement);
 /* How many of the chains come before those that are the same again. */
 unsigned int chains_worth(const GArray *chains);
 
-/* Whether there is room for all these in the device, with what is in between. */
+/* Whether the device has room for all these, with what is in between. */
 bool all_fits(const GArray *chains);
 
 /*
  * Parse the chain that @rom starts with, refuse one that is of no use to any
- * driver of @card (0:0 if that is not known), and warn of what some do not like.
+ * driver of @card (0:0 if that is not known), and warn of what some dislike.
  */
 bool accept_rom(const uint8_t *rom, size_t size, PCIName card, Chain *chain,
                 GError **error);
@@ -225,7 +225,7 @@ char *image_version(const uint8_t *rom, const OptimusImage *image);
 char *image_board(const uint8_t *rom, const OptimusImage *image);
 char *image_date(const uint8_t *rom, const OptimusImage *image);
 
-/* The subsystem IDs of the laptop or board that it was made for, if it has any. */
+/* The subsystem IDs of the laptop or board that it was made for, if any. */
 bool image_subsystem(const uint8_t *rom, const OptimusImage *image,
                      PCIName *name);
 
@@ -235,8 +235,8 @@ bool has_bad_checksum(const uint8_t *rom, const OptimusImage *image);
 /* container.c */
 
 /*
- * What the file is if a video BIOS may be packed in it, and how to unpack it, to
- * be freed, or NULL.
+ * What the file is if a video BIOS may be packed in it, and how to unpack it,
+ * to be freed, or NULL.
  */
 char *container_advice(const InputFile *file);
 
@@ -252,8 +252,8 @@ GByteArray *next_dell_section(const uint8_t *data, size_t size, size_t *at,
 bool is_registry(const uint8_t *data, size_t size);
 
 /*
- * The next binary value in such an export that could be a ROM, at or after *@at,
- * which goes on after it, or NULL.
+ * The next binary value in such an export that could be a ROM, at or after
+ * *@at, which goes on after it, or NULL.
  */
 GByteArray *next_registry_value(const uint8_t *data, size_t size, size_t *at);
 

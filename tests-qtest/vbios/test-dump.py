@@ -207,6 +207,13 @@ class Dump(Case):
         self.assertIn("warning: it is for 10de:0001, and the card is 10de:139b: "
                       "NVIDIA's drivers refuse it, nouveau takes it", run.stderr)
 
+    def test_own_flash(self):
+        (self.card / "device").write_text("0x2520\n")
+        rom = vbios.make(size=2048, device=0x2520)
+        self.acpi(lambda name, offset, length: rom[offset:offset + length])
+        self.assertIn("warning: a card of its generation has a flash of its own",
+                      self.dump().stderr)
+
     def test_bad_checksum(self):
         rom = break_checksum(vbios.make(size=2048))
         self.acpi(lambda name, offset, length: rom[offset:offset + length])

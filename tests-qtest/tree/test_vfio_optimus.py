@@ -100,6 +100,7 @@ class VfioOptimus(QemuSystemTest):
 
     def find_modules(self, name, modules, order):
         """Append a kernel module to @order, after those it depends on."""
+        name = name.replace('-', '_')
         if not name or name in order:
             return
         depends = re.search(rb'depends=([^\0]*)\0', modules[name].read_bytes())

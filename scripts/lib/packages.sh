@@ -51,13 +51,13 @@ need_build_packages() {
     fi
 }
 
-# What compiles optimus-vbios, too
+# What compiles optimus-vbios and optimus-attach, too
 need_vbios_packages() {
     if command -v dpkg-query >/dev/null; then
         need_build_packages
-        need_packages zlib1g-dev
+        need_packages libxml2-dev zlib1g-dev
     else
-        need_build_tools glib-2.0 zlib
+        need_build_tools glib-2.0 libxml-2.0 zlib
     fi
 }
 
@@ -72,7 +72,8 @@ need_build_tools() {
         pkg-config --exists "$name" 2>/dev/null || missing+=("$name (headers)")
     done
     [ ${#missing[@]} = 0 ] || die "missing: ${missing[*]}.  On Fedora: dnf" \
-        "install gcc glib2-devel meson ninja-build pkgconf zlib-devel; on Arch:" \
-        "pacman -S --needed base-devel glib2 glib2-devel meson zlib; on" \
-        "openSUSE: zypper install gcc glib2-devel meson ninja pkgconf zlib-devel"
+        "install gcc glib2-devel libxml2-devel meson ninja-build pkgconf zlib-devel;" \
+        "on Arch: pacman -S --needed base-devel glib2 glib2-devel libxml2 meson" \
+        "zlib; on openSUSE: zypper install gcc glib2-devel libxml2-devel meson ninja" \
+        "pkgconf zlib-devel"
 }

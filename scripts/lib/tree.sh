@@ -34,14 +34,13 @@ tree_options() {
     TREE_ARGUMENTS=()
     while [ $# -gt 0 ]; do
         case $1 in
-        --help) usage; exit ;;
         --source)
             [ -e "${2:-}/VERSION" ] || die "--source needs the directory of a" \
                 "QEMU source, which has a file VERSION: '${2:-}' has none"
             TREE_SOURCE=$(cd "$2" && pwd)
             shift
             ;;
-        -*) die "unknown option $1; see --help" ;;
+        -*) answer "$1" ;;
         *) TREE_ARGUMENTS+=("$1") ;;
         esac
         shift

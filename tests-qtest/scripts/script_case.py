@@ -73,7 +73,7 @@ class Case(unittest.TestCase):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="copy.", dir=self.work))
         self.dir.chmod(0o755)
         self.addCleanup(shutil.rmtree, self.dir)
-        for name in ("scripts", "lab", "tests-qtest", "hw-optimus", "patches"):
+        for name in ("scripts", "tests-qtest", "hw-optimus", "patches"):
             shutil.copytree(TOP / name, self.dir / name)
         for file in TOP.glob("meson*"):
             shutil.copy(file, self.dir)

@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 """The disk is full."""
 
+import shutil
+
 from script_case import (BASE, BUILD, DISK_FULL, FULL, RESULTS, UNPACK, Case, main,
                   small_disk)
 from namespace import mount
@@ -36,6 +38,16 @@ class Disk(Case):
             mount("-o", "remount,nr_inodes=10000", self.build)
             self.good(*UNPACK)
             self.check_result(UNPACK)
+
+    def test_demo(self):
+        """What it lacks, the demo says before it gets or builds anything."""
+        with small_disk(self.build, "500m"):
+            self.bad("demo", says=" takes 2048: make room, or move the repository")
+            self.assertEqual([*self.build.iterdir()], [])
+        blank = self.dir / "a b"
+        shutil.copytree(self.dir / "scripts", blank / "scripts")
+        self.bad("demo", where=blank, says="blanks and the like in this name")
+        self.assertFalse((blank / "build").exists())
 
     def test_series(self):
         """All patches or none, from the source that scripts/check has got."""

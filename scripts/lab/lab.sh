@@ -1,4 +1,6 @@
 # shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
 # The test lab: real VFIO in nested guests, and plain guests with the same
 # kernel, all under TCG and without privileges.  To be sourced.
 #

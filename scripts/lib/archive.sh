@@ -1,4 +1,6 @@
 # shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
 # What is taken from Debian's archive and not installed.
 
 # shellcheck source-path=SCRIPTDIR source=packages.sh

@@ -1,4 +1,6 @@
 # shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
 # What is built, and what runs the programs that are unpacked.
 
 # shellcheck source-path=SCRIPTDIR source=archive.sh

@@ -1,4 +1,6 @@
 # shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
 # Packages that the system itself gets.
 
 # shellcheck source-path=SCRIPTDIR source=steps.sh

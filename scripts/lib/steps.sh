@@ -1,4 +1,6 @@
 # shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
 # Messages, steps with a log, and the lock of build/.  To be sourced, like all in
 # this folder, after "set -euo pipefail"; each file sources those that it needs.
 # All that is fetched or built lands below $BUILD.

@@ -1,4 +1,6 @@
 # shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
 # Trees of QEMU with the patch series, in build/tree-VERSION.
 
 # shellcheck source-path=SCRIPTDIR source=builds.sh

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The way of coreboot, for bare metal: the ROM in memory, one field for all of
  * it, and every call makes a field on that.  At most 4 KiB a call.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The way of jscinoz/optimus-vfio-docs: as in fwcfg-mid.asl, but with the ports
  * from the resources of fw_cfg's device, a region for each, and every call

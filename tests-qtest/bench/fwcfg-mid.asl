@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The way of lion328/gpu-passthrough: at the first call, look for the ROM in
  * fw_cfg's directory and read it byte by byte into a buffer that stays; every

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 /* What any table costs, for comparison: a method that returns zeros. */
 DefinitionBlock ("", "SSDT", 1, "BENCH", "NOTHING", 1)
 {

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Everything that the benchmark's guests need, and what each way costs.
 
 usage: prepare.py [--quick] [--nvidia] OUT EMULATOR VBIOS ACPICA_ROOT KERNEL INITRD

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What scripts/bench measured, as a table, a picture and the text of a README."""
 
 import math

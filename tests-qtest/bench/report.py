@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """From what scripts/bench measured to results.json, a table, a picture and
 tests-qtest/README.md.
 

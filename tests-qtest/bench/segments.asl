@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The way of the patched OVMF (arne-claeys, T-vK), which has it from laptops'
  * own firmware: the ROM in memory, one field for each 32 KiB, and every call

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The benchmark: that it is complete, and what does not depend on time.
 
 usage: test-bench.py TOP

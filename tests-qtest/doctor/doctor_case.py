@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """optimus-doctor and guest-check in machines made here:
 
     test-PART.py VBIOS [PLUGIN OTHER]

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Whether the card needs a ROM file, and whether a file is one."""
 
 import os

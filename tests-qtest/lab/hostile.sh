@@ -1,4 +1,6 @@
 # shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
 # What guests that mean harm are checked for.  To be sourced after tap.sh.
 
 # kernel_is_well LOG: no complaint of the guest's kernel

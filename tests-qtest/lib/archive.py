@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A small archive of Debian packages, made and signed here, and a server with
 faults, for the tests of the scripts."""
 

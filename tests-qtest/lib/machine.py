@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """QEMU with a plugin, controlled through QMP and qtest, for the tests.
 
 The guest's CPU is stopped before its first instruction; qtest takes its place."""

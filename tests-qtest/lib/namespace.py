@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A mount namespace of its own, for a test that puts something in the place of
 what the system has."""
 

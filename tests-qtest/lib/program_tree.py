@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Copy programs with what they need into a tree, for chroot and for the lab:
 
     program_tree.py TREE [PROGRAM]...

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Say how the tests went: results.py LOGS STATUS, with the folder of meson's logs
 and meson's own exit status.
 

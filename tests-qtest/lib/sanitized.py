@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """QEMU with a plugin that was compiled with AddressSanitizer, LeakSanitizer and
 UndefinedBehaviorSanitizer.  QEMU itself is the distribution's."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Results of unittest as TAP, and as scripts/check shows them."""
 
 import collections

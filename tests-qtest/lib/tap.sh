@@ -1,4 +1,6 @@
 # shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
 # Results of shell tests as TAP.  To be sourced; from then on standard output
 # goes to standard error, and only results go where it went.
 

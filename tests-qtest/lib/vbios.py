@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Synthetic VBIOS images for the tests: valid in form, random in content, and
 the same for the same arguments."""
 

@@ -1,4 +1,6 @@
 # shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
 # What hw-optimus/libvirt/README.md tells users to write.  To be sourced after
 # scripts/lib/steps.sh.
 

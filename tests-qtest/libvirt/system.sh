@@ -1,4 +1,6 @@
 # shellcheck shell=dash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
 # For the scripts of test-libvirt-apparmor in L1, which has the packages of a whole
 # Debian system: what that system's boot would have done, and guests of its libvirt.
 #

@@ -1,4 +1,6 @@
 # shellcheck shell=dash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
 # For test-virt-manager, in a root with virt-manager and libvirt: type our XML into
 # the XML tab of a guest, and look at it again with another virt-manager.  What the
 # tab and libvirt say is in /work/{before,typed,shown,virsh}.

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Read virt-manager's XML tab, and type into it, through AT-SPI, the interface that
 screen readers use.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The lines of matrix-cells, and the firmware that is in their columns."""
 
 import hashlib

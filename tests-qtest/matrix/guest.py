@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One cell as a guest, and what has to be in its logs."""
 
 import json

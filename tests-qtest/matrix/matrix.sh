@@ -1,4 +1,6 @@
 #!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
 # What test-matrix needs of the lab: matrix.sh ACTION ARG...
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../../scripts/lab/lab.sh

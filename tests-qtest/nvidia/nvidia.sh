@@ -1,4 +1,6 @@
 # shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
 # shellcheck disable=SC2034 # for who sources this, and for builds.sh
 # NVIDIA's own driver for the guests of the lab, and a fake GPU for it.  To be
 # sourced.

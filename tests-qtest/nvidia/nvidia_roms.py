@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A synthetic VBIOS that NVIDIA's own driver takes.  All that it has is what
 NVIDIA documents (https://nvidia.github.io/open-gpu-doc/): the BIOS Information
 Table, BIT, with tokens whose tables are empty but for the one that lists init

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the tests of romfile share: test-NAME.py PLUGIN_DIRECTORY"""
 
 import os

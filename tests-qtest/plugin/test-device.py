@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What vfio-optimus does without a guest: which machines it refuses, and what
 it puts into memory and ACPI tables.
 

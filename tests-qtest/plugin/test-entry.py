@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The plugin gets into this QEMU with -plugin, whatever else QEMU is told.
 
 usage: test-entry.py EMULATOR_DIRECTORY

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The sanitizers see what is wrong in the plugin.
 
 usage: test-planted.py PLUGIN_DIRECTORY

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The plugin's other entry, LD_PRELOAD: in a QEMU, in all that a QEMU starts, and in
 programs that the plugin cannot be used in.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The device in the hands of a user: any properties on the command line and
 through QMP, introspection, migration and snapshots, with the sanitizers
 watching.

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a realize that fails leaves behind: nothing.
 
 usage: test-realize.py PLUGIN_DIRECTORY

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """romfile as an attacker's file: everything that the device refuses, word by
 word, and everything that it warns of, with the sanitizers watching.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What optimus-vbios ssdt prints, given to QEMUs as users' programs start them:
 
     test-ssdt.py EMULATOR VBIOS ACPICA_ROOT

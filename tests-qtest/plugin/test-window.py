@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Who else may have the video BIOS, and its place: a device that lies over the
 ROM window ends QEMU, what the guest maps there does not, and with rombar=0 the
 firmware does not get the ROM.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Tests of what the scripts do when the network, the disk or they themselves
 fail: test-KIND.py [TEST]...
 

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """optimus-vbios dump, with a card and an acpi_call that are made up."""
 
 import contextlib

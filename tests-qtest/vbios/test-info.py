@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """optimus-vbios info: what is in a file, and whether it is usable."""
 
 import hashlib

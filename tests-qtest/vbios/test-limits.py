@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """optimus-vbios: no file of up to 10 MB takes more than 5 s of CPU or 256 MB,
 whatever is in it.  With the sanitizers it is given ten times the time, and as much
 memory as it likes."""

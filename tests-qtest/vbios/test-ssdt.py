@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """optimus-vbios ssdt: the tables, and what is said of them."""
 
 import contextlib

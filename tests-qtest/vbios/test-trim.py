@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """optimus-vbios trim, and what every command refuses to read or to write."""
 
 import os

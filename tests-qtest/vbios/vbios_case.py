@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the tests of optimus-vbios share.
 
 Each file is called as test-COMMAND.py PROGRAM [TEST]..., and runs in a mount

@@ -1,4 +1,6 @@
 # shellcheck shell=dash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
 # For the scripts that lab_l1 runs in L1 (busybox): assign devices, start L2.
 #
 #   . /l1.sh

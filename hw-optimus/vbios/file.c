@@ -20,10 +20,11 @@
 /* Of a file that is mapped, all that can go wrong later comes as a signal. */
 static void G_GNUC_NORETURN say_lost(int number)
 {
-    static const char text[] = "optimus-vbios: the file got shorter while it "
-        "was read, or its disk has an error: copy it and try again\n";
+    static const char text[] = ": the file got shorter while it was read, or "
+        "its disk has an error: copy it and try again\n";
 
-    if (write(STDERR_FILENO, text, sizeof(text) - 1)) {
+    if (write(STDERR_FILENO, program, strlen(program)) < 0 ||
+        write(STDERR_FILENO, text, sizeof(text) - 1) < 0) {
         /* There is nothing to be done if that fails. */
     }
     _exit(EXIT_BAD);

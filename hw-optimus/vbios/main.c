@@ -12,6 +12,8 @@
 
 #define PROGRAM "optimus-vbios"
 
+const char *const program = PROGRAM;
+
 static const Command *const commands[] = {
     &info_command, &trim_command, &extract_command, &dump_command,
     &ssdt_command,

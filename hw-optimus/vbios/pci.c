@@ -34,20 +34,17 @@ bool parse_pci_name(const char *text, PCIName *name)
     return true;
 }
 
-static bool parse_bdf(const char *text, char **full)
+char *full_bdf(const char *text)
 {
     const char *at = text;
     unsigned int domain = 0, bus, slot, function;
 
-    if (strlen(text) > strlen("00:00.0") && !take_hex(&at, 4, ':', &domain)) {
-        return false;
-    }
-    if (!take_hex(&at, 2, ':', &bus) || !take_hex(&at, 2, '.', &slot) ||
+    if ((strlen(text) > strlen("00:00.0") && !take_hex(&at, 4, ':', &domain)) ||
+        !take_hex(&at, 2, ':', &bus) || !take_hex(&at, 2, '.', &slot) ||
         !take_hex(&at, 1, 0, &function) || slot > 31 || function > 7) {
-        return false;
+        return NULL;
     }
-    *full = g_strdup_printf("%04x:%02x:%02x.%x", domain, bus, slot, function);
-    return true;
+    return g_strdup_printf("%04x:%02x:%02x.%x", domain, bus, slot, function);
 }
 
 bool read_pci_id(const char *dir, const char *file, uint16_t *id)
@@ -64,15 +61,15 @@ bool read_pci_id(const char *dir, const char *file, uint16_t *id)
 
 char *find_card(const char *bdf, PCIName *name, GError **error)
 {
-    g_autofree char *full = NULL;
+    g_autofree char *full = full_bdf(bdf);
     g_autofree char *dir = NULL;
 
-    if (!parse_bdf(bdf, &full)) {
+    if (!full) {
         fail_usage(error, "'%s' is not the address of a card: give it as lspci "
                    "shows it, such as 01:00.0", bdf);
         return NULL;
     }
-    dir = g_build_filename("/sys/bus/pci/devices", full, NULL);
+    dir = g_build_filename(PCI_SYSFS, full, NULL);
     if (!read_pci_id(dir, "vendor", &name->vendor) ||
         !read_pci_id(dir, "device", &name->device)) {
         fail(error, "this machine has no card at %s: see the output of lspci",
@@ -80,6 +77,14 @@ char *find_card(const char *bdf, PCIName *name, GError **error)
         return NULL;
     }
     return g_steal_pointer(&dir);
+}
+
+bool read_subsystem(const char *dir, PCIName *ids)
+{
+    return read_pci_id(dir, "subsystem_vendor", &ids->vendor) &&
+           read_pci_id(dir, "subsystem_device", &ids->device) &&
+           ids->vendor && ids->vendor != 0xffff &&
+           ids->device && ids->device != 0xffff;
 }
 
 bool has_own_flash(PCIName name)

@@ -114,14 +114,14 @@ bool check_signal(GError **error)
     return !caught || fail(error, "%s", g_strsignal(caught));
 }
 
-static void say_line(FILE *out, const char *before, const char *format,
+static void say_line(FILE *out, const char *who, const char *format,
                      va_list args)
 {
     g_autofree char *text = g_strdup_vprintf(format, args);
     g_autofree char *line = printable(text);
 
     end_progress();
-    fprintf(out, "%s%s\n", before, line);
+    fprintf(out, "%s%s%s\n", who, *who ? ": " : "", line);
 }
 
 void say(const char *format, ...)
@@ -138,7 +138,7 @@ void complain(const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    say_line(stderr, "optimus-vbios: ", format, args);
+    say_line(stderr, program, format, args);
     va_end(args);
 }
 

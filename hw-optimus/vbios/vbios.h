@@ -32,6 +32,9 @@ typedef struct Command {
 extern const Command info_command, trim_command, extract_command, dump_command,
     ssdt_command;
 
+/* The name of the program, which begins what it complains of */
+extern const char *const program;
+
 /* terminal.c */
 
 /*
@@ -109,6 +112,12 @@ typedef struct PCIName {
     uint16_t device;
 } PCIName;
 
+/* What is there of the device 0000:01:00.0 has that name here. */
+#define PCI_SYSFS "/sys/bus/pci/devices"
+
+/* "01:00.0" as "0000:01:00.0", to be freed, or NULL if it is no address. */
+char *full_bdf(const char *text);
+
 /* "10de:139b" */
 bool parse_pci_name(const char *text, PCIName *name);
 
@@ -120,6 +129,12 @@ char *find_card(const char *bdf, PCIName *name, GError **error);
 
 /* One of the IDs in the card's sysfs directory; false if there is none. */
 bool read_pci_id(const char *dir, const char *file, uint16_t *id);
+
+/*
+ * The subsystem IDs that the card had when the kernel found it; false if it knows
+ * none: 0 and 0xffff are no IDs.
+ */
+bool read_subsystem(const char *dir, PCIName *ids);
 
 /* Whether the card is of a generation that has a flash of its own as a rule. */
 bool has_own_flash(PCIName name);
@@ -268,32 +283,59 @@ bool is_uefi(const InputFile *file);
  */
 char *unpack_uefi(const InputFile *file, const char *dir, GError **error);
 
-/* guest.c */
+/* command-line.c */
 
 /* A card that is assigned to a guest. */
 typedef struct GuestCard {
-    char *place;                /* in the guest: "1c.0/00.0" */
+    char *place;                /* in the guest: "1c.0/00.0", or NULL */
+    char *why;                  /* there is none, if so */
     char *host;                 /* "0000:01:00.0", or NULL if unknown */
-    char *name;                 /* libvirt's alias, or Proxmox' hostpciN */
-    char *options;              /* the value of hostpciN */
+    char *id;                   /* or NULL */
+    char *driver;
+    bool has_ids;               /* of its subsystem are set */
 } GuestCard;
 
 typedef struct Guest {
-    const char *path;
-    bool is_libvirt;            /* else it is Proxmox' */
+    char *emulator;             /* or NULL */
+    bool is_q35;
+    GSList *ids;                /* of all devices */
     GPtrArray *cards;           /* of GuestCard */
-    char *args;                 /* those that Proxmox adds, or NULL */
 } Guest;
 
 /* "1c.0/00.0" as an ACPI path, to be freed, or NULL if it is no place. */
 char *place_to_acpi(const char *place);
 
 /*
- * The cards in libvirt's XML or Proxmox' configuration of a guest, at least
- * one.
+ * What QEMU's command line @text, quoted as for a shell, says of the guest; @path
+ * is what it was read from.
  */
-Guest *read_guest(const char *path, GError **error);
+Guest *parse_command_line(const char *text, const char *path, GError **error);
 void free_guest(Guest *guest);
+
+/* tables.c */
+
+/* What a guest gets of a video BIOS, in files of a directory. */
+typedef struct GuestFiles {
+    const InputFile *rom;
+    const char *out;            /* the directory, absolute */
+    const char *scope;          /* of tables, an ACPI path; NULL: the ROM itself */
+    bool battery;
+} GuestFiles;
+
+/* The names of the files, of which those that end in .aml are ACPI tables */
+GPtrArray *guest_file_names(const GuestFiles *files);
+
+/* Whether they can be made. */
+bool check_guest_files(const GuestFiles *files, GError **error);
+
+/* Write all of them or none; they may be there already. */
+bool write_guest_files(const GuestFiles *files, GError **error);
+
+/*
+ * Whether @path needs no quotes anywhere: QEMU, shells, XML and Proxmox each take
+ * other characters for theirs.
+ */
+bool is_plain(const char *path);
 
 /* ssdt-asl.c */
 
@@ -314,6 +356,20 @@ char *method_table_asl(unsigned int size, const char *scope);
  * @work names it while it takes long.  Returns whether it ended well.
  */
 bool run_tool(const char *dir, char **argv, const char *work, GError **error);
+
+/*
+ * Run the program @argv[0] of PATH, with @input, or NULL, on its standard input,
+ * for up to @seconds if they are not 0.
+ *
+ * Returns: what it wrote to its standard output, to be freed.  *@status is its
+ * exit status, or -1 if there is none; @error is set if that is not 0, to what the
+ * program wrote to its standard error, in one line.
+ */
+char *run_program(char **argv, const char *input, unsigned int seconds,
+                  int *status, GError **error);
+
+/* A file in memory with @text, or an empty one for NULL; -1 with errno set */
+int text_file(const char *text);
 
 /* Remove @dir with all that is in it, and free the name. */
 void remove_tree(char *dir);

@@ -57,6 +57,36 @@ lab_unpack_libvirt() {
         qemu-system-x86 virtinst acpica-tools
 }
 
+# lab_unpack_libvirt SUITE: build/root/libvirt-SUITE, a system with libvirt and QEMU.
+lab_unpack_libvirt() {
+    unpack_packages "libvirt-$1" "$1" libc6 dash coreutils apparmor libvirt-daemon \
+        libvirt-daemon-driver-qemu libvirt-clients libvirt-daemon-system \
+        qemu-system-x86 virtinst
+}
+
+# lab_unpack_domains SUITE: build/root/domains-SUITE, the domains of the tests of
+# libvirt's own source, and the arguments that they become.
+lab_unpack_domains() {
+    # shellcheck disable=SC2034 # for apt_private
+    local APT=$BUILD/apt-source APT_KIND=deb-src dir=$BUILD/root/domains-$1
+    [ ! -e "$dir" ] || return 0
+    apt_lists
+    step "domains of libvirt's tests, $1" lab_unpack_domains_into "$1" "$dir"
+}
+
+lab_unpack_domains_into() {
+    rm -rf "$2.new" "$2.files"
+    mkdir -p "$2.new" "$2.files"
+    cd "$2.files"
+    apt_private apt-get source --download-only --tar-only "libvirt/$1"
+    # which was called qemuxml2argvdata up to 10.0
+    tar -xf ./*.orig.tar.xz -C "$2.new" --strip-components=3 --wildcards \
+        '*/tests/qemuxml*data/*.xml' '*/tests/qemuxml*data/*.args'
+    cd "$BUILD"
+    mv "$2.new" "$2"
+    rm -rf "$2.files"
+}
+
 # lab_has NAME: whether build/root/NAME (qemu-11.1) is there, with that version.
 lab_has() {
     grep -s -q "qemu-system-x86_1%3a${1#qemu-}[.+]" "$BUILD/root/$1/packages"

@@ -96,13 +96,14 @@ need_meson() {
 }
 
 # meson_setup DIR OPTION...: configure the repository in DIR, unless that was
-# done with the same options, compiler and meson, and zlib or iasl has not come
+# done with the same options, compiler and meson, and no library or iasl has come
 # since.
 meson_setup() {
     local dir=$1 settings
     settings="${CC:-cc} $(meson --version) $*"
     ! pkg-config --exists zlib || settings+=" zlib"
     ! command -v iasl >/dev/null || settings+=" iasl"
+    ! pkg-config --exists libxml-2.0 || settings+=" libxml2"
     shift
     [ "$(cat "$dir/settings" 2>/dev/null)" != "$settings" ] || return 0
     rm -rf "$dir"

@@ -15,6 +15,8 @@
 
 #include "../../hw-optimus/vbios/vbios.h"
 
+const char *const program = "fuzz-optimus-rom";
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* What an image says of itself is read without leaving it. */

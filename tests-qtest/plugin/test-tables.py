@@ -18,25 +18,15 @@ import subprocess
 import sys
 import tempfile
 import unittest
-import xml.etree.ElementTree as xml
 
+import proxmox
 import vbios
 from machine import Acpica, Machine, run
 from tap import tap_main
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 ROM = vbios.make()
 CARD = "bochs-display,id=card,"
 TOOL = ACPICA = QEMU = None
-PROXMOX_Q35 = {
-    **{f"ich9-pcie-port-{n + 1}": {
-        "driver": "pcie-root-port", "multifunction": "on", "bus": "pcie.0",
-        "addr": f"1c.{n}", "port": n + 1, "chassis": n + 1} for n in range(4)},
-    "pcidmi": {"driver": "i82801b11-bridge", "bus": "pcie.0", "addr": "1e.0"},
-    **{f"pci.{n}": {
-        "driver": "pci-bridge", "bus": "pcidmi", "addr": f"{n + 1}.0",
-        "chassis_nr": n + 1} for n in range(4)},
-}
 
 
 class Case(unittest.TestCase):
@@ -61,6 +51,9 @@ class Case(unittest.TestCase):
              *args], env={"PATH": ACPICA.path}, check=True, text=True,
             stdout=subprocess.PIPE).stdout
 
+    def arguments(self, said):
+        return shlex.split(said.split("QEMU: add\n\n")[1].split("\n")[0])
+
     def lengths(self, said, *args):
         """Of what _ROM returns for some calls with these arguments of QEMU's."""
         path = re.search(r", (\\_SB\.PCI0\S*), a _ROM of", said)[1]
@@ -79,9 +72,6 @@ class Case(unittest.TestCase):
 
 
 class Plain(Case):
-
-    def arguments(self, said):
-        return shlex.split(said.split("QEMU: add\n\n")[1].split("\n")[0])
 
     def test_places(self):
         for place, machine, devices in (
@@ -126,98 +116,56 @@ class Plain(Case):
                          " migration may not work\nTry removing[^\n]*\n?)*$")
 
 
-class Proxmox(Case):
+class CommandLine(Case):
+    """The card's place is read from the command line that starts the guest."""
 
-    def start(self, conf, devices, *options):
-        """As qemu-server does for CONF, with DEVICES in the place of the card."""
-        said = self.ssdt("--for", self.put("100.conf", conf.encode()))
-        words = shlex.split(said.split("qm set 100 --args ")[1].split("\n")[0])
-        q35 = "machine: q35" in conf
-        self.put("q35.cfg", "".join(
-            f'[device "{name}"]\n' + "".join(
-                f'  {key} = "{value}"\n' for key, value in device.items())
-            for name, device in PROXMOX_Q35.items()).encode())
-        self.check(
-            said, *options, "-smp", "2,sockets=2,cores=1,maxcpus=2", "-m", "512",
-            *(["-readconfig", f"{self.dir}/q35.cfg"] if q35 else [
-                "-device", "pci-bridge,id=pci.1,chassis_nr=1,bus=pci.0,addr=0x1e",
-                "-device", "pci-bridge,id=pci.2,chassis_nr=2,bus=pci.0,addr=0x1f"]),
-            "-device", "vmgenid,guid=54d1c06c-8f5b-440f-b5b2-6eab1380e13d",
-            *(word for device in devices for word in ("-device", device)),
-            "-device", "VGA,id=vga," + (
-                "bus=pcie.0,addr=0x1" if q35 else "bus=pci.0,addr=0x2"),
-            "-device", "virtio-balloon-pci,id=balloon0,bus=pci.0,addr=0x3",
-            "-machine", "hpet=off,type=" + ("q35" if q35 else "pc"),
-            *shlex.split(words[0]))
+    def start(self, words, *options):
+        """WORDS are those of the guest with the card as a vfio-pci."""
+        said = self.ssdt("--for", self.put("line", shlex.join(words).encode()))
+        emulated = [self.emulated(word) if "vfio-pci" in word else word for word in words]
+        self.check(said, *options, *emulated, *self.arguments(said))
         subprocess.run(["rm", "-r", f"{self.dir}/tables"], check=True)
 
-    def test_q35(self):
+    def emulated(self, word):
+        """With bochs-display in the place of vfio-pci"""
+        if word.startswith("{"):
+            device = json.loads(word)
+            return json.dumps({"driver": "bochs-display",
+                               **{key: device[key] for key in ("id", "bus", "addr")}})
+        return "bochs-display," + ",".join(
+            part for part in word.split(",") if part.split("=")[0] in ("id", "bus", "addr"))
+
+    def proxmox(self, config, *options):
+        """As qemu-server starts a guest with these settings"""
+        cfg = self.put("q35.cfg", proxmox.q35_config().encode())
+        # without what of it is not for a QEMU that is built otherwise
+        words = proxmox.command_line("100", config, cfg)
+        self.start(words[words.index("-smp"):], *options)
+
+    def test_proxmox_q35(self):
         # after bridges QEMU 7.2 builds no nodes with that, which newer ones of
         # Proxmox' have
         off = () if "7.2" in QEMU else (
             "-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off")
-        port = "pcie-root-port,id={},addr={},multifunction=on,bus=pcie.0,port={},chassis={}"
-        for line, devices in (
-                ("hostpci0: 01:00,pcie=1", ["bus=ich9-pcie-port-1,addr=0x0"]),
-                ("hostpci3: 01:00.0,pcie=1", ["bus=ich9-pcie-port-4,addr=0x0"]),
-                ("hostpci5: 01:00.0,pcie=1", [
-                    port.format("ich9-pcie-port-6", "10.1", 6, 6),
-                    "bus=ich9-pcie-port-6,addr=0x0"]),
-                ("hostpci13: 01:00.0,pcie=1", [
-                    port.format("ich9-pcie-port-14", "11.1", 14, 14),
-                    "bus=ich9-pcie-port-14,addr=0x0"]),
-                ("hostpci1: 01:00.0", ["bus=pci.0,addr=0x11"]),
-                ("hostpci6: 01:00.0", ["bus=pci.2,addr=0xf"])):
-            self.start(f"args: -no-user-config\nmachine: q35\n{line}\n",
-                       [*devices[:-1], CARD + devices[-1]], *off)
+        for n, pcie in ((0, ",pcie=1"), (3, ",pcie=1"), (5, ",pcie=1"),
+                        (13, ",pcie=1"), (1, ""), (6, "")):
+            self.proxmox({"machine": "q35", f"hostpci{n}": f"0000:01:00.0{pcie}",
+                          "args": "-no-user-config"}, *off)
 
-    def test_pc(self):
-        for line, device in (("hostpci0: 01:00.0", "bus=pci.0,addr=0x10"),
-                             ("hostpci2: 01:00.0", "bus=pci.0,addr=0x1b"),
-                             ("hostpci4: 01:00.0", "bus=pci.2,addr=0xd")):
-            self.start(f"ostype: win10\n{line}\n", [CARD + device])
+    def test_proxmox_pc(self):
+        for n in (0, 2, 4):
+            self.proxmox({f"hostpci{n}": "01:00.0"})
 
-
-class Libvirt(Case):
-    """libvirt/argv-N is how libvirt N (9.0.0, 11.3.0) starts libvirt/devices.xml.
-    This is what it fills in there, of the third device."""
-
-    DOMAIN = b"""<domain type='qemu'><devices>
-        <controller type='pci' index='0' model='pcie-root'/>
-        <controller type='pci' index='3' model='pcie-root-port'>
-          <model name='pcie-root-port'/><target chassis='3' port='0xa'/>
-          <address type='pci' domain='0x0000' bus='0x00' slot='0x01' function='0x2'/>
-        </controller>
-        <hostdev mode='subsystem' type='pci' managed='no'>
-          <driver name='vfio'/>
-          <source>
-            <address domain='0x0000' bus='0x02' slot='0x00' function='0x0'/>
-          </source>
-          <address type='pci' domain='0x0000' bus='0x03' slot='0x00' function='0x0'/>
-        </hostdev></devices></domain>"""
-
-    def devices(self, release):
-        with open(f"{HERE}/../libvirt/argv-{release}") as argv:
-            words = shlex.split(argv.read())
-        for before, word in zip(words, words[1:]):
-            if before == "-device":
-                device = json.loads(word)
-                if device["driver"] == "vfio-pci":
-                    device = {"driver": "bochs-display", "bus": device["bus"],
-                              "id": device["id"], "addr": device["addr"]}
-                yield from ("-device", json.dumps(device))
-
-    def test_arguments(self):
-        said = self.ssdt("--for", self.put("domain.xml", self.DOMAIN))
-        self.assertIn("at 01.2/00.0 in the guest", said)
-        end = "</qemu:commandline>"
-        text = said[said.index("<qemu:commandline>"):said.index(end)] + end
-        line, = xml.fromstring(
-            "<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
-            f"{text}</domain>")
-        args = [arg.get("value") for arg in line]
-        for release in (9, 11):
-            self.check(said, "-M", "q35", *self.devices(release), *args)
+    def test_libvirt(self):
+        """In JSON, as libvirt 9.0 and 11.3 print it; suite attach asks them."""
+        self.start([
+            "-M", "q35",
+            "-device", '{"driver":"pcie-root-port","port":8,"chassis":1,"id":"pci.1",'
+            '"bus":"pcie.0","multifunction":true,"addr":"0x1"}',
+            "-device", '{"driver":"pcie-root-port","port":10,"chassis":3,"id":"pci.3",'
+            '"bus":"pcie.0","addr":"0x1.0x2"}',
+            "-device", '{"driver":"vfio-pci","host":"0000:02:00.0","id":"hostdev2",'
+            '"bootindex":1,"bus":"pci.3","addr":"0x0","rombar":0}'])
 
 
 def main():

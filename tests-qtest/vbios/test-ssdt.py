@@ -4,7 +4,6 @@
 
 import contextlib
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -136,7 +135,7 @@ class Ssdt(Case):
         said = self.ssdt(vbios.make(), "--at", "01.0", "--battery",
                          executable=program)
         self.assertEqual((self.out / "battery.aml").read_bytes(), b"SSDT and so on")
-        self.assertEqual(said.count(f"file={self.out}/battery.aml"), 3)
+        self.assertEqual(said.count(f"file={self.out}/battery.aml"), 1)
 
     @unittest.skipUnless(IS_ROOT, "needs root")
     def test_unwritable(self):
@@ -167,103 +166,116 @@ class Ssdt(Case):
             self.assertIn("are not known here",
                           self.ssdt(vbios.make(), "--at", "01.0"))
 
-    def guest(self, name, text, *args, **how):
-        return self.ssdt(vbios.make(), "--for", self.put(name, text.encode()),
-                         *args, **how)
+    RP = "-device pcie-root-port,id=rp,bus=pcie.0,addr=1c.1"
+    CARD = "-device vfio-pci,host=01:00.0"
 
-    def test_proxmox(self):
-        """hostpciN of q35 and pc, by their lines in a configuration."""
-        places = {
-            "hostpci0: 01:00,pcie=1|q35": "SE0.S00",
-            "hostpci3: 0000:01:00.0,pcie=1,rombar=0|pc-q35-9.2+pve1": "SE3.S00",
-            "hostpci4: 0000:01:00.0,pcie=1|q35": "S80.S00",
-            "hostpci11: host=01:00.0;01:00.1,pcie=1|q35,viommu=intel": "S87.S00",
-            "hostpci15: 01:00.0,pcie=1|q35": "S8B.S00",
-            "hostpci0: 01:00.0|q35": "SF0.S08.S80",
-            "hostpci2: mapping=gpu,pcie=0|q35": "SF0.S08.SD8",
-            "hostpci4: 01:00.0|q35": "SF0.S18.S68",
-            "hostpci0: 01:00.0|pc": "S80",
-            "hostpci1: 01:00.0|": "S88",
-            "hostpci5: 01:00.0|pc-i440fx-9.2": "SF8.S70",
-        }
-        for line, path in places.items():
-            line, machine = line.split("|")
-            said = self.guest("100.conf", f"{machine and 'machine: '}{machine}\n"
-                              f"{line}\nmemory: 4096\n\n[old]\nhostpci9: 0f:00.0\n")
-            self.assertIn(rf" \_SB.PCI0.{path}, ", said, line)
-            self.assertNotIn("libvirt", said)
-            self.assertIn("    qm set 100 --args '-acpitable file=", said)
-            if "mapping" not in line:
-                key, value = line.split(": ")
-                self.assertIn(f"    qm set 100 --{key} {value},sub-vendor-id="
-                              "0x17aa,sub-device-id=0x3978\n", said)
-            shutil.rmtree(self.out)
-        conf = "args: %s\nostype: win7\nmachine: q35\nhostpci1: 01:00.0,pcie=1\n"
-        args = "-cpu 'host,kvm=off'"
-        for _ in range(2):
-            # the second time those of the first time are in the file
-            said = self.guest("100.conf", conf % args)
-            self.assertIn(r" \_SB.PCI0.S88, ", said)
-            _, args = shlex.split(said.split("qm set 100 ")[1].splitlines()[0])
-            self.assertEqual(args, "-cpu 'host,kvm=off' " + " ".join(
-                f"-acpitable file={self.out}/{name}" for name in
-                ("rom-00.aml", "rom-01.aml", "rom-method.aml")))
+    def line(self, text, *args, **how):
+        """With TEXT as the guest's command line."""
+        return self.ssdt(vbios.make(size=512), "--for",
+                         self.put("line", text.encode()), *args, **how)
+
+    def place(self, text, path):
+        said = self.line(text)
+        self.assertIn(rf" \_SB.PCI0.{path}, ", said, text)
+        shutil.rmtree(self.out)
+        return said
+
+    def test_devices(self):
+        """Key=value, JSON, -set, -global and -readconfig."""
+        config = self.put("a.cfg", b"""# a comment
+            [machine]
+              type = "q35"
+            [device "rp"]
+              driver = "pcie-root-port"
+              bus = "pcie.0"
+              addr = "1c.1"
+            [device "x\xff"]
+            """)
+        pci = "pci-bridge,id=b,addr=0x1e"
+        for text, path in (
+                (f"qemu {self.CARD},addr=0x5", "S28"),
+                (f"A=1 B='-device x' /usr/bin/qemu {self.CARD},bus=pci.0,addr=10.7", "S87"),
+                (f"qemu {self.CARD},bus=rp,addr=0x0 {self.RP}", "SE1.S00"),
+                (f"qemu -{self.CARD},bus=rp -{self.RP}", "SE1.S00"),
+                (f"qemu {self.CARD},bus=b,addr=1f.3 -device {pci}", "SF0.SFB"),
+                (f"qemu {self.CARD},addr=3,addr=4", "S20"),
+                ("qemu -device host=01:00.0,driver=vfio-pci,x=a,,addr=3,addr=6", "S30"),
+                ("qemu -device vfio-pci,sysfsdev=/sys/bus/pci/devices/0000:01:00.0,addr=6",
+                 "S30"),
+                ("qemu -device vfio-optimus,host=0000:01:00.0,addr=6", "S30"),
+                (f"qemu {self.CARD},id=c,addr=3 -set device.c.addr=7.1", "S39"),
+                (f"qemu {self.CARD},id=c -global vfio-pci.addr=8", "S40"),
+                (f"qemu {self.CARD} -global driver=vfio-pci,property=addr,value=9", "S48"),
+                (f"qemu -readconfig {config} {self.CARD},bus=rp,addr=0", "SE1.S00"),
+                (f"#!/bin/sh\n# a script\nexec qemu \\\n  {self.CARD},addr=1 \\\n -S\n", "S08"),
+                ("""qemu -device '{"driver":"vfio-pci","host":"0000:01:00.0","addr":"0x2.0x1"}'""",
+                 "S11"),
+                ("""qemu -device '{ "x": [1, {"y": "]}"}], "addr" : 17 ,"host":"01:00.0",
+                    "driver":"vfio\\u002dpci", "z":true}'""", "S11"),
+                ("""qemu -device "{'driver':'vfio-pci','host':'01:00.0','addr':'3','a':''}" """,
+                 "S18")):
+            self.place(text, path)
+
+    def test_no_place(self):
+        for text, says in (
+                (f"qemu {self.CARD}", "QEMU chooses its slot"),
+                (f"qemu {self.CARD},addr=20", "QEMU chooses its slot"),
+                (f"qemu {self.CARD},bus=rp,addr=0", "there is no device with the id rp"),
+                (f"qemu {self.CARD},bus=rp -device pcie-root-port,id=rp",
+                 "QEMU chooses its slot, or that of a bridge"),
+                (f"qemu {self.CARD},bus=b,addr=0 -device pxb-pcie,id=b,addr=3",
+                 "behind an expander bridge"),
+                (f"qemu {self.CARD},bus=b,addr=0 -device pci-bridge,id=b,bus=b,addr=3",
+                 "behind more than 16 bridges"),
+                ("qemu -S", "has no -device vfio-pci,host="),
+                ("<domain/>", "has no -device vfio-pci,host="),
+                ("\0\1", "has no -device vfio-pci,host="),
+                ("qemu 'a", "its quotes do not match"),
+                (" ", "is no command line"),
+                ("qemu -readconfig /no", "'/no' cannot be read"),
+                ("""qemu -device '{"driver":"vfio-pci"'""", "no JSON that QEMU would take"),
+                ("""qemu -device '{"driver"}'""", "no JSON that QEMU would take"),
+                ("""qemu -device '{"driver":"\\u00"}'""", "no JSON that QEMU would take"),
+                ("""qemu -device '{"driver":"a\\'""", "no JSON that QEMU would take"),
+                ("""qemu -device '{"a":[{"b":"'""", "no JSON that QEMU would take")):
+            self.line(text, good=False, says=says)
+            self.assertFalse(self.out.exists())
+
+    def test_standard_input(self):
+        said = self.ssdt(vbios.make(size=512), "--for", "-",
+                         input=f"qemu {self.CARD},addr=2")
+        self.assertIn(r" \_SB.PCI0.S10, ", said)
 
     def test_several(self):
         """Which of the devices it is, the IDs of the host's tell."""
-        conf = ("machine: q35\nhostpci0: 02:00.0,pcie=1\n"
-                "hostpci1: 01:00.0,pcie=1\n")
-        self.assertIn(r"\_SB.PCI0.SE1.S00", self.guest("1.conf", conf))
+        line = (f"qemu -device vfio-pci,host=02:00.0,addr=3 {self.CARD},addr=4 "
+                "-device vfio-pci,host=01:00.1,addr=4.1")
+        self.place(line, "S20")
         shutil.rmtree(self.devices / "0000:01:00.0")
-        self.guest("1.conf", conf, good=False, says="several devices of the host "
-                   "(0000:02:00.0 at 1c.0/00.0, 0000:01:00.0 at 1c.1/00.0)")
+        self.line(line, good=False, says="several devices of the host "
+                  "(0000:02:00.0 at 03.0, 0000:01:00.0 at 04.0, 0000:01:00.1 at 04.1)")
 
-    DOMAIN = """<!-- made by virsh -->
-        <domain type='kvm'><devices>
-          <controller type='pci' index='0' model='pcie-root'/>
-          <controller type='pci' index='1' model='pcie-root-port'>
-            <address type='pci' domain='0' bus='0x00' slot='0x02' function='0x1'/>
-          </controller>
-          <controller type='pci' index='7' model='%s'>
-            <address type='pci' domain='0' bus='0x00' slot='0x09' function='0x0'/>
-          </controller>
-          <controller type='usb' index='0'>
-            <address type='pci' bus='0x00' slot='0x1d' function='0x7'/>
-          </controller>
-          <hostdev mode='subsystem' type='usb'>
-            <source><address bus='1' device='2'/></source>
-          </hostdev>
-          <hostdev mode='subsystem' type='pci' managed='yes'>
-            <source><address domain='0' bus='1' slot='0' function='0'/></source>
-            %s
-          </hostdev>
-        </devices></domain>"""
+    def test_ids_are_set(self):
+        """Those that the guest has already are not printed again."""
+        line = f"qemu {self.CARD},addr=3"
+        self.assertIn(self.IDS, self.place(line, "S18"))
+        for more in (f",{self.IDS}", " -global vfio-pci.x-pci-sub-vendor-id=1"
+                     " -global vfio-pci.x-pci-sub-device-id=1"):
+            said = self.place(line + more, "S18")
+            self.assertNotIn("x-pci-sub", said)
 
-    def test_libvirt(self):
-        here = "<address type='pci' domain='0' bus='0x0%d' slot='0x00' function='0x0'/>"
-        said = self.guest("a.xml", self.DOMAIN % ("pcie-to-pci-bridge", here % 1))
-        self.assertIn(r" \_SB.PCI0.S11.S00, ", said)
-        self.assertNotIn("qm set", said)
-        self.assertIn("<qemu:device alias='hostdev1'>", said)
-        self.assertIn("name='x-pci-sub-device-id' type='unsigned' value='14712'",
-                      said)
-        shutil.rmtree(self.out)
-        said = self.guest("a.xml", self.DOMAIN % (
-            "pcie-to-pci-bridge", here % 7 + "<alias name='ua-gpu'/>"))
-        self.assertIn(r" \_SB.PCI0.S48.S00, ", said)
-        self.assertIn("<qemu:device alias='ua-gpu'>", said)
-        shutil.rmtree(self.out)
-        for model, address, says in (
-                ("pcie-root-port", "", "has no address in the guest"),
-                ("pcie-root-port", here % 3, "or a bridge above it has none"),
-                ("pcie-expander-bus", here % 7, "behind an expander bridge")):
-            self.guest("a.xml", self.DOMAIN % (model, address), good=False,
-                       says=says)
-        self.guest("a.xml", "<domain><devices>", good=False,
-                   says="a.xml' is no domain of libvirt's: ")
-        for text in ("<domain/>", "machine: q35\n", "\0\1\n"):
-            self.guest("a.xml", text, good=False,
-                       says="gives the guest no PCI device of the host")
+    def test_judged(self):
+        """What info says of a ROM is said here, too."""
+        card = f"qemu {self.CARD},addr=3"
+        for rom, says in ((vbios.make(kind=3), "no image is of the type x86"),
+                          (vbios.make(vendor=0x1002, device=0x67df), "AMD")):
+            self.ssdt(rom, "--at", "01.0", good=False, says=says)
+            self.assertFalse(self.out.exists())
+        run = self.run_tool("ssdt", self.put("v.rom", vbios.make(device=0x1234)), "-o",
+                            self.out, "--for", self.put("line", card.encode()),
+                            path=tool_path(self.dir, "iasl"))
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn("warning: it is for 10de:1234, and the card is 10de:139b", run.stderr)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the tests of optimus-vbios share.
+"""What the tests of optimus-vbios and optimus-attach share.
 
 Each file is called as test-COMMAND.py PROGRAM [TEST]..., and runs in a mount
 namespace of its own, where /sys and parts of /proc are replaced by directories
@@ -95,6 +95,7 @@ def uefiextract(directory, script=None):
 class Case(unittest.TestCase):
 
     program = None
+    name = "optimus-vbios"      # which begins what it complains of
 
     def setUp(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="test-vbios."))
@@ -126,7 +127,7 @@ class Case(unittest.TestCase):
         self.assertIn(says, run.stderr)
         lines = run.stderr.splitlines()
         self.assertEqual(len(lines), 1, run.stderr)
-        self.assertTrue(lines[0].startswith("optimus-vbios: "), run.stderr)
+        self.assertTrue(lines[0].startswith(f"{self.name}: "), run.stderr)
         return run
 
     def info(self, path, *args, code=0):

@@ -183,8 +183,9 @@ OptimusVerdict optimus_rom_judge(const uint8_t *rom, const GArray *images,
     const OptimusImage *main_image = x86 ?: first;
     OptimusVerdict verdict = OPTIMUS_TAKEN;
 
-    /* Of what is not NVIDIA's nothing else matters. */
-    if (main_image->vendor != OPTIMUS_VENDOR_NVIDIA) {
+    /* Of what is neither NVIDIA's nor the card's nothing else matters. */
+    if (main_image->vendor != OPTIMUS_VENDOR_NVIDIA &&
+        (!vendor || main_image->vendor != vendor)) {
         return judge_vendor(main_image, remarks);
     }
     if (!x86) {
@@ -195,7 +196,9 @@ OptimusVerdict optimus_rom_judge(const uint8_t *rom, const GArray *images,
         verdict = judge_ids(rom, x86, vendor, device, remarks);
     }
     verdict = worse(verdict, judge_end(rom, x86, last, remarks));
-    verdict = worse(verdict, judge_bit(rom, x86, remarks));
+    if (x86->vendor == OPTIMUS_VENDOR_NVIDIA) {
+        verdict = worse(verdict, judge_bit(rom, x86, remarks));
+    }
     verdict = worse(verdict, judge_sums(rom, images, remarks));
     return worse(verdict, judge_start(rom, first, remarks));
 }

@@ -73,8 +73,11 @@ OptimusVerdict chain_judge(const Chain *chain, const uint8_t *rom, PCIName card,
                            char **remarks)
 {
     g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func(g_free);
-    OptimusVerdict verdict = optimus_rom_judge(rom, chain->images, card.vendor,
-                                               card.device, list);
+    /* Of other cards no driver looks for _ROM, whatever the ROM is for. */
+    bool known = card.vendor == OPTIMUS_VENDOR_NVIDIA;
+    OptimusVerdict verdict = optimus_rom_judge(rom, chain->images,
+                                               known ? card.vendor : 0,
+                                               known ? card.device : 0, list);
 
     g_ptr_array_add(list, NULL);
     *remarks = g_strjoinv("; ", (char **)list->pdata);

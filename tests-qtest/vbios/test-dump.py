@@ -373,6 +373,12 @@ class Dump(Case):
                          "the card is 10de:1c8d: NVIDIA's drivers refuse it, "
                          "nouveau takes it")
         self.assertFalse(facts["nvidia"])
+        # of a card that is not NVIDIA's, whosever the ROM is
+        (self.card / "vendor").write_text("0x1002\n")
+        self.assertIn("a device of AMD", self.info(self.put(
+            "a.rom", vbios.make(vendor=0x1002, device=0x1c8d)), "--host",
+            "01:00.0", code=1)["verdict"])
+        (self.card / "vendor").write_text("0x10de\n")
         path = self.put("v.rom", patched(
             vbios.make(), (0x48, b"\0\1"), (0x140, b"\x8d\x1c\0\0")))
         facts = self.info(path, "--host", "01:00.0")

@@ -106,6 +106,7 @@ class Completion(unittest.TestCase):
         path.chmod(0o755)
 
     def offered(self, shell, line):
+        need(shutil.which(shell) or shell)
         env = dict(os.environ, PATH=f"{self.bin}:{os.environ['PATH']}",
                    HOME=str(self.work), LC_ALL="C.UTF-8", TERM="dumb")
         if shell == "bash":

@@ -5,6 +5,7 @@
  */
 
 #include "attach.h"
+#include "../core/version.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,7 +25,7 @@ const char *const program = PROGRAM;
 #define QMP_QUIT "{\"execute\":\"qmp_capabilities\"}{\"execute\":\"quit\"}"
 
 static Attach the;
-static gboolean battery, help;
+static gboolean battery, help, version;
 static char **words;
 
 static const GOptionEntry entries[] = {
@@ -41,6 +42,7 @@ static const GOptionEntry entries[] = {
       "Only show what would be changed", NULL },
     { "help", 'h', 0, G_OPTION_ARG_NONE, &help, "Show this text",
       NULL },
+    { "version", 0, 0, G_OPTION_ARG_NONE, &version, "Show the version", NULL },
     { G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &words,
       NULL, NULL },
     { }
@@ -420,6 +422,10 @@ static bool start(Attach *a, char **argv, GError **error)
         g_autofree char *text = g_option_context_get_help(context, true, NULL);
 
         printf("%s", text);
+        return true;
+    }
+    if (version) {
+        printf(PROGRAM " %s\n", optimus_version);
         return true;
     }
     count = words ? g_strv_length(words) : 0;

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """optimus-attach and guests of libvirt's, with the libvirt and QEMU of a Debian suite:
 
     test-libvirt.py PROGRAM SUITE PLUGIN

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """optimus-attach and guests of Proxmox', with a stand-in for qm that checks what it
 is told (lib/proxmox.py)."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A stand-in for Proxmox' qm, which Debian does not have: it keeps the guests' settings
 in a JSON file, starts no guest, and takes only what qemu-server's published rules
 (PVE/JSONSchema.pm, PVE/QemuServer.pm and PVE/QemuServer/PCI.pm) allow.

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Completion in bash, zsh and fish themselves: every option that a program's help
-has and no other, NVIDIA's cards, guests, files: test-completions.py VBIOS [TEST]..."""
+has and no other, NVIDIA's cards, guests, files: test-completions.py VBIOS ATTACH
+[TEST]..."""
 
 import os
 import pathlib
@@ -150,7 +151,7 @@ def check(self, shell):
 
 COMMANDS = [("optimus-vbios", name)
             for name in ("info", "trim", "extract", "dump", "ssdt")]
-COMMANDS.append(("optimus-doctor",))
+COMMANDS += ("optimus-doctor",), ("optimus-attach",)
 
 for one in "bash", "zsh", "fish":
     setattr(Completion, f"test_{one}", lambda self, shell=one: check(self, shell))
@@ -159,4 +160,5 @@ for one in "bash", "zsh", "fish":
 if __name__ == "__main__":
     enter_namespace()
     PROGRAMS["optimus-vbios"] = need(sys.argv[1])
-    tap_main("__main__", sys.argv[2:])
+    PROGRAMS["optimus-attach"] = need(sys.argv[2])
+    tap_main("__main__", sys.argv[3:])

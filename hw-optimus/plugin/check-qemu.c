@@ -18,7 +18,7 @@
 
 /* SHA-256 of _ROM for a ROM at 0xfef20000 that ends before 0xfef33000 */
 #define METHOD_SUM \
-    "256045ac4ff1b5cb68d7d3b913875ada0300e51c13777c7442cd238c301ed200"
+    "9e59554d08e8e64525a6a8d70cc7229d39378db0ee836457eecc5f1f1e3ff820"
 
 /* What gives a guest _ROM without the plugin */
 #define OTHER_WAY "; tables of optimus-vbios ssdt are the other way"

@@ -366,9 +366,9 @@ void say_done(const Attach *a, const char *guest, bool runs)
 
 bool fail_taken(GError **error, const char *name, const char *host)
 {
-    return fail(error, "the guest '%s' has %s already: take it away there, with "
-                PROGRAM " --undo if it came from there, or give it to both "
-                "with --force", name, host);
+    return fail(error, "the guest '%s' has %s already: take it away there, "
+                "with " PROGRAM " --undo if it came from there, or give it to "
+                "both with --force", name, host);
 }
 
 /* The command */
@@ -413,8 +413,8 @@ static bool start(Attach *a, char **argv, GError **error)
 "  sudo " PROGRAM " win11 01:00.0 vbios.rom\n"
 "  sudo " PROGRAM " 100 01:00.0 vbios.rom\n"
 "  sudo " PROGRAM " --undo win11\n\n"
-"It shows what it is going to change, and asks.  After a change of the guest's\n"
-"devices run it again: ACPI tables are for one place of the card.");
+"It shows what it is going to change, and asks.  After a change of the\n"
+"guest's devices run it again: ACPI tables are for one place of the card.");
     if (!g_option_context_parse(context, &argc, &argv, &wrong)) {
         return fail_usage(error, "%s", wrong->message);
     }

@@ -37,7 +37,7 @@ typedef struct Attach {
 /* The host's name of the card */
 const char *card_of(const Attach *a);
 
-/* Show what is changed, and ask.  Whether to go on; no error after a --dry-run */
+/* Show what is changed, and ask.  Whether to go on: no error with --dry-run */
 bool confirm(const Attach *a, const char *changes, GError **error);
 
 /* The directory of all files of the guest @key, to be freed */
@@ -77,8 +77,8 @@ bool remove_files(const Attach *a, const char *key, bool keep);
 bool fail_taken(GError **error, const char *name, const char *host);
 
 /*
- * Run a manager's program with arguments up to NULL, and @input.  Returns what it
- * wrote, to be freed; @what begins the error.
+ * Run a manager's program with arguments up to NULL, and @input.  Returns what
+ * it wrote, to be freed; @what begins the error.
  */
 char *ask(GError **error, const char *what, const char *input,
           const char *program, ...) G_GNUC_NULL_TERMINATED;

@@ -10,8 +10,8 @@
  *     <optimus:property name="driver" value="vfio-optimus" was="..."/>
  *   </optimus:card>
  *
- * "made" is what was not there before.  Of a <hostdev> that was there it is noted,
- * instead, what it had: managed="no" and a copy of its <rom>.
+ * "made" is what was not there before.  Of a <hostdev> that was there it is
+ * noted, instead, what it had: managed="no" and a copy of its <rom>.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -480,8 +480,8 @@ static xmlNode *add_hostdev(const Domain *d, const char *host)
 }
 
 /*
- * Assign the device at @host, if it is not: @named, so that libvirt does not count
- * it among the others, whose names stay.
+ * Assign the device at @host, if it is not: @named, so that libvirt does not
+ * count it among the others, whose names stay.
  */
 static void give_device(const Domain *d, const char *host, bool named)
 {
@@ -576,7 +576,7 @@ static void give_property(const Domain *d, const char *alias, const char *name,
     }
 }
 
-/* Before libvirt 8.2 nothing is overridden: @globals are for all such devices. */
+/* Before libvirt 8.2 there is no override: @globals are for all devices. */
 static void give_ids(const Attach *a, const Domain *d, const char *alias,
                      bool globals)
 {
@@ -786,7 +786,7 @@ static char *compare(const Domain *d, const char *old, const char *new,
     return text;
 }
 
-/* Show the change of @d, which was @old, and ask; it is to stay that meanwhile. */
+/* Show the change of @d, which was @old and is to be that still, and ask. */
 static bool confirm_change(const Attach *a, const Domain *d, const char *old,
                            GError **error)
 {

@@ -27,8 +27,8 @@ static void be_quiet(gpointer unused)
 }
 
 /*
- * Wait for @pid to end, or for a signal, or @seconds, unless they are 0.  Returns
- * its exit status, or -1 if there is none.
+ * Wait for @pid to end, or for a signal, or @seconds, unless they are 0.
+ * Returns its exit status, or -1 if there is none.
  */
 static int wait_for(GPid pid, const char *work, unsigned int seconds,
                     GError **error)
@@ -108,7 +108,7 @@ int text_file(const char *text)
     return fd;
 }
 
-/* All that is not empty, without what programs begin an error with, in a line */
+/* All that is not empty, in a line, without what begins errors of virsh's */
 static char *one_line(const char *text)
 {
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);

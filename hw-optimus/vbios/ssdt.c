@@ -25,8 +25,8 @@ static const GOptionEntry options[] = {
     { "at", 0, 0, G_OPTION_ARG_FILENAME, &at, "Where the card is in the guest, "
       "as 01.0, or 1c.0/00.0 behind a root port at 1c.0", "PLACE" },
     { "for", 0, 0, G_OPTION_ARG_FILENAME, &command_line,
-      "A file with QEMU's command line, as virsh domxml-to-native or qm showcmd "
-      "prints it, or - for the standard input", "FILE" },
+      "A file with QEMU's command line, as virsh domxml-to-native or qm "
+      "showcmd prints it, or - for the standard input", "FILE" },
     { "battery", 0, 0, G_OPTION_ARG_NONE, &with_battery,
       "A battery too, for Windows drivers that look for one", NULL },
     { }

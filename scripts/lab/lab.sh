@@ -57,13 +57,6 @@ lab_unpack_libvirt() {
         qemu-system-x86 virtinst acpica-tools
 }
 
-# lab_unpack_libvirt SUITE: build/root/libvirt-SUITE, a system with libvirt and QEMU.
-lab_unpack_libvirt() {
-    unpack_packages "libvirt-$1" "$1" libc6 dash coreutils apparmor libvirt-daemon \
-        libvirt-daemon-driver-qemu libvirt-clients libvirt-daemon-system \
-        qemu-system-x86 virtinst
-}
-
 # lab_unpack_domains SUITE: build/root/domains-SUITE, the domains of the tests of
 # libvirt's own source, and the arguments that they become.
 lab_unpack_domains() {

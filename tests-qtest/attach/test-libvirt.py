@@ -123,7 +123,8 @@ class Libvirt(unittest.TestCase):
             (cls.dir / name).write_bytes(rom)
         cls.script = FUNCTIONS + f"plugin={cls.plugin_file()}\n"
         cls.prepare()
-        (cls.dir / "script").write_text(cls.script + 'kill "$(cat /tmp/run/libvirt/libvirtd.pid)"\n')
+        cls.script += 'kill "$(cat /tmp/run/libvirt/libvirtd.pid)"\n'
+        (cls.dir / "script").write_text(cls.script)
         done = subprocess.run([HERE / "in-root", cls.root, cls.dir / "script"],
                               stdout=subprocess.PIPE, text=True, timeout=600)
         cls.log = done.stdout
@@ -135,7 +136,7 @@ class Libvirt(unittest.TestCase):
         shutil.copy(PROGRAM, cls.dir / "program")
         needed = subprocess.run(["ldd", PROGRAM], check=True, stdout=subprocess.PIPE,
                                 text=True).stdout
-        for library in re.findall(r"=> (\S*/lib(?:asan|ubsan)\S*)", needed):
+        for library in re.findall(r"=> (\S*/lib(?:asan|ubsan|stdc|gcc_s)\S*)", needed):
             shutil.copy(library, cls.dir)
         program = cls.dir / "bin/optimus-attach"
         program.write_text("#!/bin/sh\nLD_LIBRARY_PATH=/libvirt-test exec "
@@ -261,6 +262,19 @@ class Guests(Libvirt):
         add("virsh -q undefine win11; keep own-before own")
         add("with_plugin; run own attach own 01:00.0 v.rom --yes; keep own own")
         add("run own-undo attach --undo own --yes; keep own-undo own")
+        # a libvirt that has no overrides, as those before 8.2
+        add(r"""mkdir -p old; cat >old/virsh <<END
+#!/bin/sh
+virsh=$(command -v virsh)
+[ \$1 = domxml-to-native ] || exec \$virsh "\$@"
+sed '/<qemu:override>/,/<.qemu:override>/d' /proc/self/fd/0 | exec \$virsh "\$@"
+END
+            chmod +x old/virsh""")
+        cls.define("old")
+        add("virsh -q undefine own; keep old-before old")
+        add("PATH=/libvirt-test/old:$PATH run old attach old 01:00.0 v.rom --yes; keep old old")
+        add("run old-undo attach --undo old --yes; keep old-undo old; virsh -q undefine old")
+        add("virsh -q define out/own-before.xml")
         # errors
         cls.define("emulator", emulator="/usr/bin/qemu-system-x86_64")
         add("run no-guest attach nobody 01:00.0 v.rom --yes")
@@ -290,7 +304,7 @@ class Guests(Libvirt):
                 keep killed-$way emulator
                 run back attach --undo emulator --yes
                 at=1
-                while :; do
+                while [ $at -lt 60 ]; do
                     echo 0 >/tmp/counter
                     KILL_AT=$at PATH=/libvirt-test/killing:$PATH run killed-$way-$at \\
                         attach emulator 02:00.0 v.rom --yes --function
@@ -369,6 +383,20 @@ class Guests(Libvirt):
         self.assertEqual(len(devices(self.argv("own"))), 2)
         self.said("own-undo")
         self.assertEqual(self.domain("own-undo"), self.domain("own-before"))
+
+    def test_without_overrides(self):
+        """There are tables, and IDs for all devices."""
+        said = self.said("old")
+        self.assertIn("This libvirt has no <qemu:override>: the guest gets ACPI tables", said)
+        words = self.argv("old")
+        self.assertEqual([word for before, word in zip(words, words[1:])
+                          if before == "-global" and "x-pci" in word],
+                         ["vfio-pci.x-pci-sub-vendor-id=6058",
+                          "vfio-pci.x-pci-sub-device-id=14712"])
+        self.assertIn("-acpitable", words)
+        self.assertNotIn("-plugin", words)
+        self.said("old-undo")
+        self.assertEqual(self.domain("old-undo"), self.domain("old-before"))
 
     def test_errors(self):
         self.said("no-guest", 1, "failed to get domain 'nobody'")
@@ -517,14 +545,6 @@ def main():
     if len(sys.argv) < 4:
         sys.exit(__doc__)
     PROGRAM, SUITE, PLUGIN = (sys.argv.pop(1) for _ in range(3))
-    subprocess.run(["bash", "-euo", "pipefail", "-c", """
-        . "$0/tests-qtest/lab/lab.sh"
-        lock_build
-        lab_unpack_libvirt "$1"
-        lab_unpack_domains "$1"
-        """, TOP, SUITE], check=True, stdout=2)
-    # the class they have in common has no tests
-    global Libvirt
     tap_main(sys.modules[__name__], sys.argv[1:])
 
 

@@ -91,7 +91,7 @@ lab_has() {
 # go on after errors.
 lab_prepare() {
     local dir source=$BUILD/root/${LAB_KERNEL/kernel/source}
-    local inputs=("$LAB_ROOT/packages" "${BASH_SOURCE[0]}")
+    local inputs=("$LAB_ROOT/packages" "$TOP/scripts/lab/lab.sh")
     need_packages gcc-12 make libc6-dev pahole xz-utils zstd
     lab_unpack
     mkdir -p "$LAB/run" "$LAB_OUT"
@@ -112,7 +112,7 @@ lab_prepare() {
     for dir; do
         lab_find_qemu "$dir"
         lab_make "$LAB_ARCHIVE" lab_qemu_cpio "$LAB_QEMU" \
-            "$LAB_QEMU_ROOT/packages" "${BASH_SOURCE[0]}"
+            "$LAB_QEMU_ROOT/packages" "$TOP/scripts/lab/lab.sh"
     done
 }
 

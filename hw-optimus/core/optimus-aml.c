@@ -33,7 +33,8 @@ static void build_window(Aml *ctx, const char *region, const char *name,
  *         Local1 = Arg1
  *         If (Local1 > 0x1000) { Local1 = 0x1000 }
  *         Local2 = Local0 & 7
- *         OperationRegion (PARR, SystemMemory, BASE + (Local0 - Local2), 0x1008)
+ *         OperationRegion (PARR, SystemMemory, BASE + (Local0 - Local2),
+ *                          0x1008)
  *         Field (PARR, QWordAcc, NoLock, Preserve) { PART, 0x8040 }
  *         Return (Mid (PART, Local2, Local1))
  *     }
@@ -47,9 +48,9 @@ static void build_window(Aml *ctx, const char *region, const char *name,
  *
  * The regions are accessed in aligned quadwords: it is the fastest access, and
  * an unaligned one could cross a page, while older versions of ACPICA map no
- * more than one page of a region at a time.  What becomes an address or a length
- * is clamped before, so nothing wraps at 32 bits and no buffer is larger than a
- * page.
+ * more than one page of a region at a time.  What becomes an address or a
+ * length is clamped before, so nothing wraps at 32 bits and no buffer is larger
+ * than a page.
  */
 void optimus_build_rom_method(Aml *dev, uint32_t base, uint32_t last)
 {

@@ -70,12 +70,12 @@ lab_unpack_domains() {
 lab_unpack_domains_into() {
     rm -rf "$2.new" "$2.files"
     mkdir -p "$2.new" "$2.files"
-    cd "$2.files"
+    cd "$2.files" || return
     apt_private apt-get source --download-only --tar-only "libvirt/$1"
     # which was called qemuxml2argvdata up to 10.0
     tar -xf ./*.orig.tar.xz -C "$2.new" --strip-components=3 --wildcards \
         '*/tests/qemuxml*data/*.xml' '*/tests/qemuxml*data/*.args'
-    cd "$BUILD"
+    cd "$BUILD" || return
     mv "$2.new" "$2"
     rm -rf "$2.files"
 }

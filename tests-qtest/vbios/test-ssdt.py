@@ -229,7 +229,7 @@ class Ssdt(Case):
                  "behind more than 16 bridges"),
                 ("qemu -S", "has no -device vfio-pci,host="),
                 ("<domain/>", "has no -device vfio-pci,host="),
-                ("\0\1", "has no -device vfio-pci,host="),
+                ("\0\1", "is no command line"),
                 ("qemu 'a", "its quotes do not match"),
                 (" ", "is no command line"),
                 ("qemu -readconfig /no", "'/no' cannot be read"),

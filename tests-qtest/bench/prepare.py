@@ -48,7 +48,7 @@ def write(path, data):
 
 def make_rom(folder, size):
     return write(os.path.join(folder, f"rom-{size}"),
-                 vbios.make(size, vendor=0x1234, device=0x1111, seed=size))
+                 vbios.make(size, seed=size))
 
 
 def device(slot, rom, kind="vfio-optimus"):

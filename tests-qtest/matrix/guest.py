@@ -100,12 +100,15 @@ class Guest:
         for number in range(gpus):
             size = sizes[number % len(sizes)]
             seed = number + 1
-            path = os.path.join(WORK, f"{size}-{seed}.rom")
+            # optimus-vbios takes none but NVIDIA's
+            ids = {} if self.ssdt else BOCHS
+            kind = "-tables" if self.ssdt else ""
+            path = os.path.join(WORK, f"{size}-{seed}{kind}.rom")
             if size == "chain":
-                rom = vbios.chain([{"size": 65536, **BOCHS},
-                                   {"size": 40960, "kind": 3, **BOCHS}])
+                rom = vbios.chain([{"size": 65536, **ids},
+                                   {"size": 40960, "kind": 3, **ids}])
             else:
-                rom = vbios.make(size=int(size), seed=seed, **BOCHS)
+                rom = vbios.make(size=int(size), seed=seed, **ids)
             if not os.path.exists(path):
                 temporary = f"{path}.{self.name}"
                 with open(temporary, "wb") as file:

@@ -152,6 +152,22 @@ static GArray *parse_rom(const char *path, const GByteArray *rom, Error **errp)
     return NULL;
 }
 
+/* Without an x86 image there is no video BIOS, whatever the card is. */
+static bool check_x86(const char *path, const GByteArray *rom,
+                      const GArray *images, Error **errp)
+{
+    const OptimusImage *first = &g_array_index(images, OptimusImage, 0);
+    g_autoptr(GPtrArray) remarks = g_ptr_array_new_with_free_func(g_free);
+
+    if (optimus_rom_x86(images)) {
+        return true;
+    }
+    optimus_rom_judge(rom->data, images, first->vendor, first->device, remarks);
+    error_setg(errp, "romfile '%s' cannot be used: %s", path,
+               (char *)remarks->pdata[0]);
+    return false;
+}
+
 /* Warn of what drivers will not like; needs a realized parent. */
 static void check_rom(PCIDevice *pdev, const char *path, const GByteArray *rom,
                       const GArray *images)
@@ -365,7 +381,7 @@ static bool realize(Optimus *s, Error **errp)
         return false;
     }
     images = parse_rom(path, rom, errp);
-    if (!images) {
+    if (!images || !check_x86(path, rom, images, errp)) {
         return false;
     }
     /* QEMU would hand it to SeaBIOS through fw_cfg, which executes it. */

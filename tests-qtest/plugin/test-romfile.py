@@ -41,9 +41,10 @@ BROKEN = {
     "empty": (b"", "is empty"),
     "one byte": (b"\x55", "is not a video BIOS: the image at offset 0x0 is cut "
                  "off after 1 bytes, and none starts further in"),
-    "zeros": (bytes(70000), "is not a video BIOS: there is no option ROM image "
-              "at offset 0x0: it starts with 00 00, not with 55 aa, and none "
-              "starts further in"),
+    "zeros": (bytes(70000), "is not a video BIOS: all its bytes are 00: nothing "
+              "was read when it was made, and none starts further in"),
+    "archive": (b"PK\3\4".ljust(70000, b"x"), "is not a video BIOS: it is a ZIP "
+                "archive, and none starts further in"),
     "ten chains without end": (
         many_chains(), "is not a video BIOS: there is no option ROM image at "
         "offset 0x0: it starts with 00 00, not with 55 aa, and none starts "
@@ -264,7 +265,9 @@ class Other(Case):
         self.assertEqual(self.start(self.rom(class_code=0x020000)), (0, ""))
 
     def test_no_x86(self):
-        self.warned(self.rom(kind=3), "no image is of the type x86")
+        self.refused(self.rom(kind=3), "romfile '{path}' cannot be used: no image "
+                     "is of the type x86, which is the video BIOS: get a file "
+                     "that has it")
 
 
 class Faults(Case):

@@ -60,6 +60,7 @@ host_driver() {
 # save NAME: what there is to know while the guest runs, and the denials so far
 save() {
     local pid
+    virsh -q domuuid card >"/out/$1.uuid"
     pid=$(cat /run/libvirt/qemu/card.pid)
     cat "/proc/$pid/attr/current" >"/out/$1.profile"
     cat "/proc/$(cat "/run/$daemon.pid")/attr/current" >"/out/$1.daemon"
@@ -131,4 +132,35 @@ ended() {
     virsh -q domstate --reason card >"/out/$1.state"
     readlink $card/driver >"/out/$1.driver-after"
     denials "$1"
+}
+
+# install_guest: the guest "card" of virt-install's, which has no card yet
+install_guest() {
+    virt-install --name card --memory 384 --cpu qemu64 --import --machine q35 \
+        --osinfo detect=off,require=off --disk none --network none --graphics none \
+        --memballoon none --controller type=pci,model=pcie-root --serial \
+        file,path=/var/log/libvirt/card.log --noautoconsole --boot "kernel=\
+/l2/vmlinux,initrd=/l2/l2.img,kernel_args=\"console=ttyS0 panic=-1 quiet \
+bdf=0000:01:00.0 boot0=0x0a8000a2 optimus=read,watch,nouveau,button \
+nouveau.debug=bios=debug\"" --print-xml >/tmp/installed.xml &&
+        virsh -q define /tmp/installed.xml
+}
+
+# attach NAME: give it the card, start it, and end it
+attach() {
+    virsh -q dumpxml --inactive card >"/out/$1.before"
+    optimus-attach --force --yes card 00:07.0 /guest/vbios.rom >"/out/$1.said" 2>&1 &&
+        start "$1" || return
+    at_rest "$1"
+    virsh -q destroy card || return
+    ended "$1-end"
+}
+
+# undo NAME: take it away again, and start the guest
+undo() {
+    optimus-attach --undo --yes card >>"/out/$1.said" 2>&1 || return
+    virsh -q dumpxml --inactive card >"/out/$1.after"
+    start "$1-undone" || return
+    virsh -q destroy card
+    ended "$1-undone"
 }

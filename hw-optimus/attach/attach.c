@@ -135,11 +135,11 @@ static bool is_given(const Attach *a, const char *host)
 /* Those with the same bus and slot */
 static void add_functions(Attach *a)
 {
-    for (char function = '0'; function < '8'; function++) {
+    for (int function = 0; function < 8; function++) {
         g_autofree char *host = g_strdup(card_of(a));
         g_autofree char *dir = NULL;
 
-        host[strlen(host) - 1] = function;
+        host[strlen(host) - 1] = '0' + function;
         dir = sysfs_of(host);
         if (!is_given(a, host) && g_file_test(dir, G_FILE_TEST_IS_DIR)) {
             g_ptr_array_add(a->hosts, g_steal_pointer(&host));
@@ -347,7 +347,7 @@ bool remove_files(const Attach *a, const char *key, bool keep)
     const char *name;
 
     while (listing && (name = g_dir_read_name(listing))) {
-        if (!keep || (strcmp(name, kept) && strcmp(name, GIVEN))) {
+        if (!kept || (strcmp(name, kept) && strcmp(name, GIVEN))) {
             remove_tree(g_build_filename(dir, name, NULL));
         }
     }

@@ -684,8 +684,11 @@ static bool lists(const char *uuid, const char *what, bool *yes,
                                 NULL, "virsh", "list", "--uuid",
                                 what ? "--all" : NULL, what, NULL);
 
-    *yes = list && strstr(list, uuid);
-    return list;
+    if (!list) {
+        return false;
+    }
+    *yes = uuid && strstr(list, uuid);
+    return true;
 }
 
 /* What libvirt 9.0 chooses only when it starts a guest, it has to be told. */

@@ -353,7 +353,7 @@ static bool has_pcir(const OptimusScan *scan, size_t offset)
 static bool try_chain(OptimusScan *scan, size_t offset)
 {
     size_t next = offset;
-    OptimusImage image;
+    OptimusImage image = { 0 };
 
     if (g_hash_table_contains(scan->dead_ends, (gpointer)offset)) {
         return false;

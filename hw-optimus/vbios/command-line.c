@@ -117,24 +117,32 @@ static char *take_string(const char **text)
     const char *p;
 
     for (p = *text + 1; *p && *p != quote; p++) {
-        const char *name;
-        unsigned int c;
+        char c = *p;
 
-        if (*p != '\\') {
-            g_string_append_c(value, *p);
-        } else if (*++p == 'u') {
-            if (sscanf(p + 1, "%4x", &c) != 1 || !c || strlen(p) < 5) {
+        if (c == '\\') {
+            const char *name;
+            unsigned int code;
+
+            c = *++p;
+            if (!c) {
                 return NULL;
             }
-            g_string_append_unichar(value, g_unichar_validate(c) ? c : 0xfffd);
-            p += 4;
-        } else if (*p && (name = strchr(names, *p))) {
-            g_string_append_c(value, characters[name - names]);
-        } else if (*p) {
-            g_string_append_c(value, *p);
-        } else {
-            return NULL;
+            if (c == 'u') {
+                if (sscanf(p + 1, "%4x", &code) != 1 || !code ||
+                    strlen(p) < 5) {
+                    return NULL;
+                }
+                g_string_append_unichar(value, g_unichar_validate(code) ?
+                                        code : 0xfffd);
+                p += 4;
+                continue;
+            }
+            name = strchr(names, c);
+            if (name) {
+                c = characters[name - names];
+            }
         }
+        g_string_append_c(value, c);
     }
     *text = p + 1;
     return *p ? g_string_free(g_steal_pointer(&value), false) : NULL;
@@ -427,7 +435,7 @@ static char *find_place(const Reader *r, GHashTable *device, char **why)
         }
         device = bridge;
     }
-    *why = g_strdup_printf("it is behind more than %u bridges", DEPTH_MAX);
+    *why = g_strdup_printf("it is behind more than %d bridges", DEPTH_MAX);
     return NULL;
 }
 

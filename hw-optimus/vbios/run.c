@@ -93,16 +93,18 @@ static char *take_text(int fd)
 int text_file(const char *text)
 {
     int fd = memfd_create("text", MFD_CLOEXEC);
-    size_t left = strlen(text ?: "");
 
-    while (fd >= 0 && left) {
-        ssize_t n = write(fd, text + strlen(text) - left, left);
+    if (fd < 0) {
+        return -1;
+    }
+    for (const char *rest = text ?: ""; *rest;) {
+        ssize_t n = write(fd, rest, strlen(rest));
 
         if (n < 0) {
             close(fd);
             return -1;
         }
-        left -= n;
+        rest += n;
     }
     lseek(fd, 0, SEEK_SET);
     return fd;

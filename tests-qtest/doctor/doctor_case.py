@@ -22,6 +22,7 @@ VBIOS, *QEMUS = map(os.path.abspath, sys.argv[1:])
 PLUGIN, OTHER = QEMUS or (None, None)
 TOP = os.path.normpath(os.path.join(os.path.dirname(__file__), "../.."))
 BDF = "0000:01:00.0"
+CHROOT = "/usr/sbin/chroot"
 DEVICES = "/sys/bus/pci/devices"
 CARD = "/sys/devices/pci0000:00/0000:00:01.0/" + BDF
 
@@ -197,17 +198,25 @@ class DoctorTest(unittest.TestCase):
             file.write("#!/bin/sh\n" + text)
         os.chmod(path, 0o755)
 
-    def run_inside(self, *command, trace=(), env=None, user=1000):
-        """As a user without privileges, or as root without those over files."""
-        me = [*trace, "unshare", f"--map-user={user}", f"--map-group={user}"]
-        if user:
-            me += [f"--root={self.tree}"]
+    def inside(self, user=1000):
+        """What runs a command in the tree, as a user without privileges, or as root
+        without those over files."""
+        if os.getuid():
+            command = ["unshare", f"--map-user={user}", f"--map-group={user}", CHROOT]
         else:
-            me += ["setpriv", "--bounding-set=-dac_override,-dac_read_search",
-                   "chroot", self.tree]
+            # where this runs in a chroot itself, users have no namespaces
+            subprocess.run(["chown", "-R", f"{user}:{user}", self.tree], check=True)
+            command = [CHROOT, f"--userspec={user}:{user}", "--groups="]
+        if not user:
+            command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search",
+                       *command]
+        return [*command, self.tree]
+
+    def run_inside(self, *command, trace=(), env=None, user=1000):
         return subprocess.run(
-            [*me, *command], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
+            [*trace, *self.inside(user), *command], env=env, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
+            timeout=60)
 
     def run_doctor(self, tree, *args, path="/usr/bin", user_name="alice", **how):
         self.make(tree)

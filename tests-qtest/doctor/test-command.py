@@ -301,8 +301,7 @@ class CommandTest(DoctorTest):
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
         with subprocess.Popen(
-                ["unshare", "--map-user=1000", f"--root={self.tree}", "/usr/bin/doctor"],
-                stdin=slave, stdout=slave, stderr=slave,
+                [*self.inside(), "/usr/bin/doctor"], stdin=slave, stdout=slave, stderr=slave,
                 env={"PATH": "/usr/bin", "USER": "alice", **environment}) as doctor:
             os.close(slave)
             said = b""

@@ -76,8 +76,9 @@ class Case(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.dir)
         for name in ("scripts", "tests-qtest", "hw-optimus", "patches"):
             shutil.copytree(TOP / name, self.dir / name)
-        for file in TOP.glob("meson*"):
-            shutil.copy(file, self.dir)
+        for file in TOP.iterdir():
+            if file.is_file():
+                shutil.copy(file, self.dir)
         self.build = self.dir / "build"
         library = self.dir / "scripts/library"
         library.write_text('#!/bin/bash\nset -euo pipefail\n'

@@ -201,16 +201,14 @@ class DoctorTest(unittest.TestCase):
     def inside(self, user=1000):
         """What runs a command in the tree, as a user without privileges, or as root
         without those over files."""
-        if os.getuid():
-            command = ["unshare", f"--map-user={user}", f"--map-group={user}", CHROOT]
-        else:
+        drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+        if not os.getuid():
             # where this runs in a chroot itself, users have no namespaces
             subprocess.run(["chown", "-R", f"{user}:{user}", self.tree], check=True)
-            command = [CHROOT, f"--userspec={user}:{user}", "--groups="]
-        if not user:
-            command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search",
-                       *command]
-        return [*command, self.tree]
+            enter = [CHROOT, f"--userspec={user}:{user}", "--groups=", self.tree]
+            return enter if user else [*drop, *enter]
+        own = ["unshare", f"--map-user={user}", f"--map-group={user}"]
+        return [*own, f"--root={self.tree}"] if user else [*own, *drop, CHROOT, self.tree]
 
     def run_inside(self, *command, trace=(), env=None, user=1000):
         return subprocess.run(

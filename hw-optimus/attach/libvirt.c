@@ -666,13 +666,15 @@ static bool read_domain(Domain *d, const char *name, GError **error)
     d->doc = xmlReadMemory(text, strlen(text), "domain", NULL,
                            XML_PARSE_NONET | XML_PARSE_NOERROR |
                            XML_PARSE_NOWARNING | XML_PARSE_HUGE);
-    if (!d->doc || !devices_of(d)) {
-        free_domain(d);
-        return fail(error, "what virsh dumpxml prints of '%s' is no domain",
-                    name);
+    if (d->doc && devices_of(d)) {
+        d->uuid = text_of(child(root_of(d), NULL, "uuid"));
+        d->name = text_of(child(root_of(d), NULL, "name"));
     }
-    d->uuid = text_of(child(root_of(d), NULL, "uuid"));
-    d->name = text_of(child(root_of(d), NULL, "name"));
+    if (!d->uuid || !d->name) {
+        free_domain(d);
+        fail(error, "what virsh dumpxml prints of '%s' is no domain", name);
+        return false;
+    }
     return true;
 }
 
@@ -687,7 +689,7 @@ static bool lists(const char *uuid, const char *what, bool *yes,
     if (!list) {
         return false;
     }
-    *yes = uuid && strstr(list, uuid);
+    *yes = strstr(list, uuid);
     return true;
 }
 

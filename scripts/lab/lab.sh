@@ -63,6 +63,7 @@ lab_unpack_domains() {
     # shellcheck disable=SC2034 # for apt_private
     local APT=$BUILD/apt-source APT_KIND=deb-src dir=$BUILD/root/domains-$1
     [ ! -e "$dir" ] || return 0
+    need_packages xz-utils
     apt_lists
     step "domains of libvirt's tests, $1" lab_unpack_domains_into "$1" "$dir"
 }

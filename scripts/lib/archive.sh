@@ -185,6 +185,7 @@ base_source() {
     local base=$1 version APT=$BUILD/apt-source APT_KIND=deb-src
     source_dir=${BUILD:?}/qemu/base-$base
     [ ! -e "$source_dir/fetched" ] || return 0
+    need_packages xz-utils
     apt_lists
     for version in $(source_versions | grep ":${base}[+.]" | tac); do
         attempt "source of QEMU $version" base_source_into "$version" \

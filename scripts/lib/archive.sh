@@ -131,7 +131,7 @@ tell_unpacked() {
 }
 
 unpack_packages_into() {
-    local root=$BUILD/root/$1 suite=$2 wanted="$*" deb
+    local root=$BUILD/root/$1 suite=$2 wanted="$*" deb debs=()
     shift 2
     rm -rf "$root.new" "$root.debs"
     mkdir -p "$root.new" "$root.debs/partial"
@@ -148,8 +148,10 @@ unpack_packages_into() {
         *' libc6 '*) ;;
         *': libc6_'*|*': libgcc-s1_'*) continue ;;
         esac
-        dpkg-deb -x "$deb" "$root.new"
+        debs+=("$deb")
     done
+    printf '%s\0' "${debs[@]}" |
+        xargs -0 -P "$(nproc)" -I '{}' dpkg-deb -x '{}' "$root.new"
     (cd "$root.debs" && sha256sum -- *.deb) >"$root.new/packages"
     printf '%s\n' "$wanted" >"$root.new/wanted"
     replace "$root.new" "$root"

@@ -20,6 +20,7 @@ need_packages() {
     as_root "installing ${missing[*]}" ||
         die "not installed: ${missing[*]}: install them as root, then run this again"
     step "installing ${missing[*]}" install_packages "${missing[@]}"
+    UPDATED=yes
 }
 
 # as_root WHAT: ask for the password now, which system_apt cannot.  Sets SUDO.
@@ -31,9 +32,11 @@ as_root() {
     sudo --validate
 }
 
-# Another mirror of the machine's may be out of reach: so what.
+# The indices are got once by a script.  Another mirror of the machine's may be out of
+# reach, which does not matter.
+UPDATED=''
 install_packages() {
-    system_apt update || true
+    [ -n "$UPDATED" ] || system_apt update || true
     system_apt install -y --no-install-recommends "$@"
 }
 

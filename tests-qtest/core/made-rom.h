@@ -14,7 +14,7 @@
 
 #define UNIT 512
 #define PCIR 0x40               /* where make() puts it */
-#define NPDE 0x60               /* the next multiple of 16 behind it */
+#define NPDE 0x60               /* the next multiple of 16 after it */
 #define PCIR_LENGTH 0x1c
 
 void put16(uint8_t *at, unsigned int value);

@@ -137,7 +137,7 @@ static void test_truncation(void)
         g_autofree char *why = NULL;
         g_autoptr(GArray) images = parse(rom, size, 0, &why);
 
-        /* but where Linux cuts, behind an image with NPDE */
+        /* but where Linux cuts, after an image with NPDE */
         g_assert_cmpint(!images, ==, size != 2 * UNIT);
         g_assert_cmpint(!why, ==, !!images);
     }

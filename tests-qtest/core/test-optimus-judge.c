@@ -45,7 +45,7 @@ static void test_bit(void)
     g_assert_cmpuint(optimus_bit_find(rom->data, image, &intact), ==, BIT);
     g_assert_false(intact);
 
-    /* data that ends with the image, and behind it */
+    /* data that ends with the image, and after it */
     put16(rom->data + BIT + 12 + 6 + 4, UNIT - 8);
     g_assert_cmpuint(optimus_bit_token(rom->data, image, 'i', &length), ==,
                      UNIT - 8);

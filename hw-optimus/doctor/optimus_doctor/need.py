@@ -30,7 +30,7 @@ OTHER_VENDORS = {
 
 
 def generation(device):
-    """By the device ID of a card of NVIDIA's; of later ones the last that is known."""
+    """By the device ID of an NVIDIA card; of later ones the last that is known."""
     return [name for first, name in GENERATIONS if first <= device][-1]
 
 
@@ -112,7 +112,7 @@ def check_need(report, card):
 
 
 def check_none(report):
-    """No card of NVIDIA's: what there is instead."""
+    """No NVIDIA card: what there is instead."""
     text = "this machine has no display controller of NVIDIA that the kernel sees"
     for bdf in names(DEVICES):
         vendor = number(DEVICES, bdf, "vendor")

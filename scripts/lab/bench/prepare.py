@@ -24,11 +24,10 @@ import re
 import subprocess
 import sys
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "../lib"))
+import vbios
+from machine import Machine, WINDOW_END, WINDOW_START, with_plugin
 
-import vbios  # noqa: E402
-from machine import Machine, WINDOW_END, WINDOW_START, with_plugin  # noqa: E402
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 PAGE = 0x1000
 KIB = 1 << 10

@@ -11,10 +11,10 @@
 # nvidia_agree, and all of it stays below build/.  NVIDIA's licence forbids to
 # disassemble it.
 
-# shellcheck source-path=SCRIPTDIR source=../../scripts/lab/lab.sh
-. "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lab/lab.sh"
+# shellcheck source-path=SCRIPTDIR source=../lab.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lab.sh"
 
-NVIDIA_SOURCE=$TOP/tests-qtest/nvidia
+NVIDIA_SOURCE=$TOP/scripts/lab/nvidia
 # release, suite, package, size: the last one for each generation of cards, and
 # two that go on
 NVIDIA_PACKAGES='340 sid nvidia-legacy-340xx-kernel-dkms 4
@@ -24,7 +24,7 @@ NVIDIA_PACKAGES='340 sid nvidia-legacy-340xx-kernel-dkms 4
 550 trixie nvidia-kernel-dkms 42'
 NVIDIA_RELEASES='340 390 470 535 550'
 # For a QEMU with a fake-gpu, and for one in which vfio-optimus is one, too
-NVIDIA_FAKE_GPU=(-plugin "$PLUGIN/meson/tests-qtest/nvidia/fake-gpu.so")
+NVIDIA_FAKE_GPU=(-plugin "$PLUGIN/meson/scripts/lab/fake-gpu.so")
 NVIDIA_OPTIMUS=("${NVIDIA_FAKE_GPU[@]}"
     -plugin "$PLUGIN/meson/hw-optimus/plugin/nvidia-optimus.so")
 

@@ -10,7 +10,7 @@ import pathlib
 import struct
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "lib"))
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from vbios import PCIR, balance, make  # noqa: E402
 
 BIT, TABLES, NOISE = 0x200, 0x800, 0x4000

@@ -154,15 +154,11 @@ class Realize(unittest.TestCase):
         figures["findings of valgrind"] = len(ours)
         self.assertEqual(ours, [], "\n".join(ours))
 
-    def injected(self, *options, rom=None):
-        """QEMU with a fault that strace makes."""
-        return run(["strace", "-f", *options, *TEST], "-device",
-                   f"vfio-optimus,romfile={rom or self.there}")
-
     def mmap_calls(self, rom, *fault):
-        """Also returns the calls of each thread."""
+        """QEMU with a fault that strace makes, and the calls of each thread."""
         log = os.path.join(self.folder.name, "calls")
-        done = self.injected("-o", log, "-e", "trace=mmap", *fault, rom=rom)
+        done = run(["strace", "-f", "-o", log, "-e", "trace=mmap", *fault, *TEST],
+                   "-device", f"vfio-optimus,romfile={rom}")
         threads = {}
         with open(log) as lines:
             for line in lines:
@@ -194,15 +190,6 @@ class Realize(unittest.TestCase):
         self.assertEqual(len(stderr.splitlines()), 1)
         self.assertIn(f"romfile '{rom}': cannot set up guest memory "
                       "'optimus-rom': Cannot allocate memory", stderr)
-
-    def test_bad_sector(self):
-        fault = ["-o", "/dev/null", "-P", self.there, "-e"]
-        status, stderr = self.injected(*fault, "inject=read:error=EIO:when=1")
-        self.assertEqual(status, 1, stderr)
-        self.assertIn(f"romfile '{self.there}' cannot be read: Input/output "
-                      "error", stderr)
-        status, stderr = self.injected(*fault, "inject=read:error=EINTR:when=1")
-        self.assertEqual((status, stderr), (0, ""))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""romfile as an attacker's file: everything that the device refuses, word by
-word, and everything that it warns of, with the sanitizers watching.
+"""romfile as an attacker's file: what the device refuses, word by word, with the
+sanitizers watching.  What it says of a ROM's contents is core/test-optimus-judge.c's.
 
 usage: test-romfile.py PLUGIN_DIRECTORY
 """
@@ -169,12 +169,6 @@ class Other(Case):
         for word in ("warning: ", path, *words):
             self.assertIn(word, lines[0])
 
-    def test_none(self):
-        status, stderr = run(QEMU.program, "-device", "vfio-optimus")
-        self.assertEqual(status, 1)
-        self.assertIn("vfio-optimus needs the video BIOS: set romfile=FILE",
-                      stderr)
-
     def test_found_beside_firmware(self):
         """As the PCI core: by name in the directories of -L."""
         self.rom("card.rom")
@@ -236,33 +230,16 @@ class Other(Case):
                 path, f"romfile '{path}' does not start with an option ROM "
                 f"image: after other data it starts at offset {999:#x}")
 
-    def test_checksum(self):
-        rom = bytearray(vbios.make(**BOCHS))
-        rom[0x1000] = (rom[0x1000] + 3) % 256
-        self.warned(self.file(bytes(rom)), "the checksum of the image at offset "
-                    "0x0 is wrong: NVIDIA's drivers refuse it")
-
     def test_other_device(self):
         self.warned(self.rom(vendor=0x10de, device=0x139b),
                     "it is for 10de:139b, and the card is 1234:1111: NVIDIA's "
                     "drivers refuse it, nouveau takes it")
-        self.warned(self.rom(device=0x1112), "1234:1111", "1234:1112")
         # NVIDIA's drivers look at the x86 image
         self.warned(self.file(vbios.chain([{"device": 0x1112, "vendor": 0x1234},
                                            {**BOCHS, "kind": 3}])), "1234:1112")
         path = self.file(vbios.chain([{"device": 0x1112, "vendor": 0x1234,
                                        "kind": 3}, BOCHS]))
         self.assertEqual(self.start(path), (0, ""))
-        # and not at its list of further devices
-        rom = bytearray(vbios.make(device=0x1112, vendor=0x1234))
-        rom[0x48:0x4a] = b"\0\1"
-        rom[0x140:0x144] = b"\x11\x11\0\0"
-        self.warned(self.file(vbios.balance(bytes(rom), len(rom))),
-                    "1234:1111 is only in its list of further devices")
-
-    def test_other_class(self):
-        """No driver looks at that."""
-        self.assertEqual(self.start(self.rom(class_code=0x020000)), (0, ""))
 
     def test_no_x86(self):
         self.refused(self.rom(kind=3), "romfile '{path}' cannot be used: no image "
@@ -282,12 +259,6 @@ class Faults(Case):
         path = self.rom()
         self.refused(path, "romfile '{path}' cannot be read: Input/output "
                      "error", program=self.inject(path, "read:error=EIO"))
-
-    def test_end_at_once(self):
-        path = self.rom()
-        self.refused(path, "romfile '{path}' changed while it was read: NUMBER "
-                     f"of its {SIZE} bytes were there",
-                     program=self.inject(path, "read:retval=0"))
 
     def test_interrupted(self):
         path = self.rom()
@@ -331,10 +302,6 @@ class Faults(Case):
     def test_truncated(self):
         self.changes(lambda path: os.truncate(path, 5000),
                      f": 5000 of its {SIZE} bytes were there")
-
-    def test_emptied(self):
-        self.changes(lambda path: os.truncate(path, 0),
-                     f": 0 of its {SIZE} bytes were there")
 
     def test_grown(self):
         self.changes(lambda path: os.truncate(path, SIZE + 1))

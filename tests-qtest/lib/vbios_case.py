@@ -5,6 +5,7 @@ Each file is called as test-COMMAND.py PROGRAM [TEST]..., and runs in a mount
 namespace of its own, where /sys and parts of /proc are replaced by directories
 that describe a machine with the card in question."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -15,7 +16,7 @@ import tempfile
 import unittest
 
 import vbios
-from namespace import enter_namespace
+from namespace import INSIDE, enter_namespace, mounted
 from tap import need, tap_main
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
@@ -108,11 +109,14 @@ class Case(unittest.TestCase):
         return path
 
     def run_tool(self, *args, path=None, **how):
+        """Bytes among the arguments are put into a file, v.rom."""
+        args = [self.put("v.rom", arg) if isinstance(arg, bytes) else str(arg)
+                for arg in args]
         env = dict(os.environ, LC_ALL="C.UTF-8")
         if path is not None:
             env["PATH"] = str(path)
         how.setdefault("stdout", subprocess.PIPE)
-        return subprocess.run([self.program, *map(str, args)], env=env, text=True,
+        return subprocess.run([self.program, *args], env=env, text=True,
                               stderr=subprocess.PIPE, **how)
 
     def good(self, *args, **how):
@@ -130,12 +134,16 @@ class Case(unittest.TestCase):
         self.assertTrue(lines[0].startswith(f"{self.name}: "), run.stderr)
         return run
 
-    def info(self, path, *args, code=0):
+    def info(self, path, *args, code=0, says=""):
+        """The facts on a file, or on bytes, with SAYS in the verdict."""
+        if isinstance(path, bytes):
+            path = self.put("v.rom", path)
         run = self.run_tool("info", "--json", path, *args)
         self.assertEqual((run.returncode, run.stderr), (code, ""))
         facts = json.loads(run.stdout)
         self.assertEqual(facts["usable"], code == 0)
         self.assertEqual(facts["file"], str(path))
+        self.assertIn(says, facts["verdict"])
         text = self.run_tool("info", path, *args)
         self.assertEqual((text.returncode, text.stderr), (code, ""))
         self.assertEqual(text.stdout.splitlines()[-1], facts["verdict"])
@@ -149,8 +157,11 @@ def main():
     if len(sys.argv) < 2:
         sys.exit(f"usage: {os.path.basename(sys.argv[0])} PROGRAM [TEST]...")
     enter_namespace()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        if INSIDE:      # in memory, where nothing waits for a disk
+            stack.enter_context(mounted(folder, "-t", "tmpfs", "none"))
         # where everybody can run it, wherever the repository is
         os.chmod(folder, 0o755)
+        tempfile.tempdir = folder
         Case.program = shutil.copy(sys.argv.pop(1), folder)
         tap_main("__main__", sys.argv[1:])

@@ -52,24 +52,23 @@ class Dump(Case):
 
     def setUp(self):
         super().setUp()
-        stack = self.enterContext_(contextlib.ExitStack())
-        self.stack = stack
+        self.stack = contextlib.ExitStack()
+        self.addCleanup(self.stack.close)
         self.out = self.dir / "out.rom"
-        sysfs = stack.enter_context(mounted("/sys", "-t", "tmpfs", "none"))
-        stack.enter_context(mounted("/proc/acpi", "-t", "tmpfs", "none"))
+        sysfs = self.stack.enter_context(mounted("/sys", "-t", "tmpfs", "none"))
+        self.stack.enter_context(mounted("/proc/acpi", "-t", "tmpfs", "none"))
         self.card = sysfs / "bus/pci/devices/0000:01:00.0"
         (self.card / "firmware_node").mkdir(parents=True)
-        (self.card / "vendor").write_text("0x10de\n")
-        (self.card / "device").write_text("0x139b\n")
         (self.card / "firmware_node/path").write_text(
             "\\_SB_.PCI0.PEG0.PEGP\n")
+        self.set_card("10de:139b")
 
-    def enterContext_(self, manager):
-        value = manager.__enter__()
-        self.addCleanup(manager.__exit__, None, None, None)
-        return value
+    def set_card(self, ids):
+        for name, value in zip(("vendor", "device"), ids.split(":")):
+            (self.card / name).write_text(f"0x{value}\n")
 
     def acpi(self, method):
+        """acpi_call, in the place of the one before"""
         call = pathlib.Path("/proc/acpi/call")
         call.touch()
         answers = Answers(method)
@@ -78,16 +77,32 @@ class Dump(Case):
         answers.start()
         return answers
 
+    def give(self, rom):
+        """A _ROM that has no more than ROM, and fails for what is past its end"""
+        def method(name, offset, length):
+            if offset + length > len(rom):
+                return "Error: AE_AML_BUFFER_LIMIT"
+            return rom[offset:offset + length]
+        return self.acpi(method)
+
     def nouveau(self, rom, bdf="0000:01:00.0", minor="1"):
         dri = pathlib.Path("/sys/kernel/debug/dri") / minor
         dri.mkdir(parents=True)
         (dri / "name").write_text(f"nouveau dev={bdf} unique={bdf}\n")
         (dri / "vbios.rom").write_bytes(rom)
 
-    def dump(self, *args, code=0, **how):
-        run = self.run_tool("dump", "--host", "01:00.0", "-o", self.out, *args,
-                            **how)
+    DUMP = ("dump", "--host", "01:00.0", "-o")
+
+    def dump(self, *args, code=0):
+        run = self.run_tool(*self.DUMP, self.out, *args)
         self.assertEqual(run.returncode, code, run.stdout + run.stderr)
+        return run
+
+    def dumps(self, rom, says=""):
+        """It writes ROM, with SAYS among what is complained of."""
+        run = self.dump("--force")
+        self.assertEqual(self.out.read_bytes(), rom)
+        self.assertIn(says, run.stderr)
         return run
 
     ROM = vbios.chain([{"size": 72192, "npde": True},
@@ -135,31 +150,29 @@ class Dump(Case):
                     failed.append((offset, length))
                 return answer
 
-            with self.subTest(shape), contextlib.ExitStack() as self.stack:
+            with self.subTest(shape):
                 answers = self.acpi(method)
-                run = self.dump("--force")
+                run = self.dumps(self.ROM)
                 self.assertEqual(run.stderr, "")
                 self.assertIn(f"has {len(self.ROM)} bytes from the card's ACPI "
                               "method _ROM", run.stdout)
-                self.assertEqual(self.out.read_bytes(), self.ROM)
                 self.assertLessEqual(len(failed), most_fail)
                 # 98 for each page, and a few for headers and ends
                 self.assertLess(len(answers.calls),
                                 98 * (len(self.ROM) / 4096 + 1))
 
     def test_not_overwritten(self):
-        self.acpi(lambda name, *what: self.shape_whole(*what))
+        self.give(vbios.make(size=2048))
         self.dump()
-        self.bad("dump", "--host", "01:00.0", "-o", self.out,
-                 says="add --force")
+        self.bad(*self.DUMP, self.out, says="add --force")
         self.dump("--force")
 
     def test_no_method(self):
         """What that means is said, for the generation of the card."""
         answers = self.acpi(lambda name, *what: "Error: AE_NOT_FOUND")
-        for device, says in (("1c8d", "a card without _ROM often has a flash"),
-                             ("2520", "Turing on, as this one, nearly always")):
-            (self.card / "device").write_text(f"0x{device}\n")
+        for ids, says in (("10de:1c8d", "a card without _ROM often has a flash"),
+                          ("10de:2520", "Turing on, as this one, nearly always")):
+            self.set_card(ids)
             run = self.dump(code=1)
             self.assertIn("the firmware has no _ROM for it; ", run.stderr)
             self.assertIn(says, run.stderr)
@@ -175,51 +188,32 @@ class Dump(Case):
         self.assertIn("not from the card's ROM BAR in sysfs: it was cut",
                       run.stderr)
         (self.card / "rom").write_bytes(cut_by_linux())
-        self.assertIn("warning: it was cut", self.dump().stderr)
-        self.assertEqual(self.out.read_bytes(), cut_by_linux())
+        self.dumps(cut_by_linux(), "warning: it was cut")
 
-    def test_end(self):
-        """An image that ends with PCIR is not read past its end."""
+    def test_ends(self):
+        """An image that ends with PCIR, which is not read past its end, and pages"""
         rom = bytearray(vbios.make(size=4096, revision=0))
         rom[-0x18:] = rom[0x40:0x58]
         struct.pack_into("<H", rom, 0x18, len(rom) - 0x18)
-
-        def method(name, offset, length):
-            if offset + length > len(rom):
-                return "Error: AE_AML_BUFFER_LIMIT"
-            return bytes(rom[offset:offset + length])
-
-        self.acpi(method)
-        self.dump()
-        self.assertEqual(self.out.read_bytes(), rom)
-
-    def test_pages(self):
-        """Firmware that gives pages, whatever is asked for."""
+        self.give(bytes(rom))
+        self.dumps(rom)
+        # firmware that gives pages, whatever is asked for
         rom = vbios.make(size=10240)
         self.acpi(lambda name, offset, length:
                   (rom + bytes(42))[offset:offset + 42])
-        self.dump()
-        self.assertEqual(self.out.read_bytes(), rom)
+        self.dumps(rom)
 
-    def test_other_card(self):
-        self.acpi(lambda name, offset, length:
-                  vbios.make(size=2048, device=1)[offset:offset + length])
-        run = self.dump()
-        self.assertIn("warning: it is for 10de:0001, and the card is 10de:139b: "
-                      "NVIDIA's drivers refuse it, nouveau takes it", run.stderr)
-
-    def test_own_flash(self):
-        (self.card / "device").write_text("0x2520\n")
-        rom = vbios.make(size=2048, device=0x2520)
-        self.acpi(lambda name, offset, length: rom[offset:offset + length])
-        self.assertIn("warning: a card of its generation has a flash of its own",
-                      self.dump().stderr)
-
-    def test_bad_checksum(self):
-        rom = break_checksum(vbios.make(size=2048))
-        self.acpi(lambda name, offset, length: rom[offset:offset + length])
-        self.assertIn("warning: the checksum of the image at offset 0x0 is "
-                      "wrong", self.dump().stderr)
+    def test_warnings(self):
+        for rom, ids, says in (
+                (vbios.make(size=2048, device=1), "10de:139b", "it is for 10de:0001, and "
+                 "the card is 10de:139b: NVIDIA's drivers refuse it, nouveau takes it"),
+                (vbios.make(size=2048, device=0x2520), "10de:2520",
+                 "a card of its generation has a flash of its own"),
+                (break_checksum(vbios.make(size=2048)), "10de:139b",
+                 "the checksum of the image at offset 0x0 is wrong")):
+            self.give(rom)
+            self.set_card(ids)
+            self.dumps(rom, "warning: " + says)
 
     def test_acpi_fails(self):
         rom = vbios.make(size=2048)
@@ -229,24 +223,20 @@ class Dump(Case):
                              ("Error: AE_ERROR", "gave: Error: AE_ERROR"),
                              ("not called", "gave: not called")):
             with self.subTest(answer):
-                with contextlib.ExitStack() as self.stack:
-                    self.acpi(lambda name, offset, length: answer)
-                    run = self.dump("--force")
-                self.assertIn(says, run.stderr)
-                self.assertIn("2048 bytes from nouveau's copy", run.stdout)
-                self.assertEqual(self.out.read_bytes(), rom)
+                self.acpi(lambda name, offset, length: answer)
+                self.assertIn("2048 bytes from nouveau's copy",
+                              self.dumps(rom, says).stdout)
 
     def test_holds_nothing(self):
         """Ways in which a _ROM that is there gives nothing."""
         for answer in ("0x0", "{}", "", b"\0", bytes(42), b"\xff" * 42, b"\0\0",
                        "[]", '"x"'):
-            for device, where in (("139b", "optimus-vbios extract"),
-                                  ("2520", "has a flash of its own as a rule")):
-                (self.card / "device").write_text(f"0x{device}\n")
-                with self.subTest((answer, device)):
-                    with contextlib.ExitStack() as self.stack:
-                        answers = self.acpi(lambda name, *what: answer)
-                        run = self.dump(code=1)
+            for ids, where in (("10de:139b", "optimus-vbios extract"),
+                               ("10de:2520", "has a flash of its own as a rule")):
+                self.set_card(ids)
+                with self.subTest((answer, ids)):
+                    answers = self.acpi(lambda name, *what: answer)
+                    run = self.dump(code=1)
                     self.assertIn("_ROM is there, and holds no video BIOS: ",
                                   run.stderr)
                     self.assertIn(where, run.stderr.splitlines()[0])
@@ -257,17 +247,9 @@ class Dump(Case):
         """A chain of which _ROM has less than NPDE says."""
         rom = memory_dump()
         for rest in (b"", bytes(8192), b"\xff" * 8192, b"x" * 8192):
-            def method(name, offset, length):
-                if offset + length > len(rom + rest):
-                    return "Error: AE_AML_BUFFER_LIMIT"
-                return (rom + rest)[offset:offset + length]
-
             with self.subTest(rest[:1]):
-                with contextlib.ExitStack() as self.stack:
-                    self.acpi(method)
-                    run = self.dump("--force")
-                self.assertIn("warning: it was cut after the image", run.stderr)
-                self.assertEqual(self.out.read_bytes(), rom)
+                self.give(rom + rest)
+                self.dumps(rom, "warning: it was cut after the image")
 
     def test_lockdown(self):
         """Where acpi_call is to be installed, what stands in the way is said."""
@@ -287,8 +269,7 @@ class Dump(Case):
 
     def test_acpi_endless(self):
         """A chain without an end is not followed for ever."""
-        image = vbios.make(size=0x1fffe00 // 512 * 512, last=False)
-        self.acpi(lambda name, offset, length: image[offset:offset + length])
+        self.give(vbios.make(size=0x1fffe00, last=False))
         run = self.dump(code=1)
         self.assertIn("not from the card's ACPI method _ROM", run.stderr)
         self.assertFalse(self.out.exists())
@@ -305,8 +286,7 @@ class Dump(Case):
             return rom[offset:offset + length]
 
         answers = self.acpi(method)
-        with subprocess.Popen([self.program, "dump", "--host", "01:00.0", "-o",
-                               self.out]) as tool:
+        with subprocess.Popen([self.program, *self.DUMP, self.out]) as tool:
             self.assertEqual(tool.wait(60), -signal.SIGINT)
         self.assertEqual(len(answers.calls), 100)
         self.assertEqual(self.files(), [])
@@ -314,21 +294,17 @@ class Dump(Case):
     def test_nouveau_without_acpi_call(self):
         rom = vbios.make(size=2048)
         self.nouveau(rom, minor="0000:01:00.0")
-        run = self.dump()
-        self.assertIn("acpi_call is not loaded: install the package "
-                      "acpi-call-dkms and run modprobe acpi_call", run.stderr)
-        self.assertEqual(self.out.read_bytes(), rom)
+        self.dumps(rom, "acpi_call is not loaded: install the package "
+                   "acpi-call-dkms and run modprobe acpi_call")
 
     def test_bar(self):
         """A ROM that is switched on already; the rest needs a kernel."""
         shutil.rmtree(self.card / "firmware_node")
         rom = vbios.make(size=2048)
         (self.card / "rom").write_bytes(rom + b"\xff" * 2048)
-        run = self.dump()
-        self.assertIn("the firmware has no ACPI node", run.stderr)
+        run = self.dumps(rom, "the firmware has no ACPI node")
         self.assertIn("/sys/kernel/debug/dri cannot be read", run.stderr)
         self.assertIn("2048 bytes from the card's ROM BAR", run.stdout)
-        self.assertEqual(self.out.read_bytes(), rom)
 
     def test_nothing(self):
         run = self.dump(code=1)
@@ -338,8 +314,7 @@ class Dump(Case):
         self.assertFalse(self.out.exists())
 
     def test_disk_full(self):
-        rom = vbios.make(size=51200)
-        self.nouveau(rom)
+        self.nouveau(vbios.make(size=51200))
         self.stack.enter_context(mounted(self.dir, "-t", "tmpfs", "-o",
                                          "size=32k", "none"))
         run = self.dump(code=1)
@@ -348,43 +323,36 @@ class Dump(Case):
 
     @unittest.skipUnless(IS_ROOT, "needs root")
     def test_not_root(self):
-        self.bad("dump", "--host", "01:00.0", "-o", self.out, user=NOBODY,
+        self.bad(*self.DUMP, self.out, user=NOBODY,
                  says="dump needs root: run it with sudo")
 
     def test_no_card(self):
-        self.bad("dump", "--host", "02:00.0", "-o", self.out,
-                 says="no card at 0000:02:00.0")
-        self.assertEqual(self.run_tool("dump", "--host", "02:00", "-o",
-                                       self.out).returncode, 1)
+        for host, says in (("02:00.0", "no card at 0000:02:00.0"),
+                           ("02:00", "is not the address of a card")):
+            self.bad("dump", "--host", host, "-o", self.out, says=says)
 
     def test_host(self):
         """What --host means for the other commands."""
-        path = self.put("v.rom", vbios.make())
-        facts = self.info(path, "--host", "0000:01:00.0")
+        host = ("--host", "01:00.0")
+        rom = vbios.make()
+        facts = self.info(rom, "--host", "0000:01:00.0")
         self.assertEqual(facts["verdict"],
                          "usable as romfile for the card at 0000:01:00.0")
-        self.assertIn("(fits)", self.good("extract", path, "-o",
-                                          self.dir / "out", "--host",
-                                          "01:00.0"))
-        (self.card / "device").write_text("0x1c8d\n")
-        facts = self.info(path, "--host", "01:00.0")
+        self.assertIn("(fits)", self.good("extract", rom, "-o", self.dir / "out", *host))
+        self.set_card("10de:1c8d")
+        facts = self.info(rom, *host)
         self.assertEqual(facts["verdict"], "usable as romfile for the card at "
                          "01:00.0 with nouveau only: it is for 10de:139b, and "
                          "the card is 10de:1c8d: NVIDIA's drivers refuse it, "
                          "nouveau takes it")
         self.assertFalse(facts["nvidia"])
-        # of a card that is not NVIDIA's, whosever the ROM is
-        (self.card / "vendor").write_text("0x1002\n")
-        self.assertIn("a device of AMD", self.info(self.put(
-            "a.rom", vbios.make(vendor=0x1002, device=0x1c8d)), "--host",
-            "01:00.0", code=1)["verdict"])
-        (self.card / "vendor").write_text("0x10de\n")
-        path = self.put("v.rom", patched(
-            vbios.make(), (0x48, b"\0\1"), (0x140, b"\x8d\x1c\0\0")))
-        facts = self.info(path, "--host", "01:00.0")
-        self.assertIn("the card 10de:1c8d is only in its list of further "
-                      "devices", facts["verdict"])
+        facts = self.info(patched(rom, (0x48, b"\0\1"), (0x140, b"\x8d\x1c\0\0")), *host,
+                          says="the card 10de:1c8d is only in its list of further devices")
         self.assertFalse(facts["nvidia"])
+        # of a card that is not NVIDIA's, whosever the ROM is
+        self.set_card("1002:1c8d")
+        self.info(vbios.make(vendor=0x1002, device=0x1c8d), *host, code=1,
+                  says="a device of AMD")
 
 
 if __name__ == "__main__":

@@ -4,51 +4,61 @@
 
 import os
 import pathlib
+import re
 import resource
 import subprocess
 import time
 import unittest
 
 import vbios
-from vbios_case import (NOBODY, OVMF, Case, break_checksum, cut_by_linux, main,
+from vbios_case import (NOBODY, OVMF, TOP, Case, break_checksum, cut_by_linux, main,
                   memory_dump, patched, uefiextract)
 from namespace import IS_ROOT, mounted
+
+COMMANDS = ("info", "trim", "extract", "dump", "ssdt")
 
 
 class Trim(Case):
 
+    def setUp(self):
+        super().setUp()
+        self.out = self.dir / "out.rom"
+
+    def trims(self, data, to, *args):
+        """Of DATA it makes TO.  Returns what it says."""
+        said = self.good("trim", data, self.out, *args)
+        self.assertEqual(self.out.read_bytes(), to)
+        self.assertEqual(self.files(), ["out.rom", "v.rom"])
+        # the file that is read stays as it is
+        self.assertEqual((self.dir / "v.rom").read_bytes(), data)
+        self.out.unlink()
+        return said
+
     def test_flash_dump(self):
         parts = [{"npde": True, "size": 8192}, {"kind": 3, "size": 4096}]
-        out = self.dir / "out.rom"
-        said = self.good("trim", self.put("v.rom", vbios.chain(
-            parts, nvgi=True, padding=777)), out)
-        self.assertEqual(out.read_bytes(), vbios.chain(parts))
+        rom = vbios.chain(parts)
+        said = self.trims(vbios.chain(parts, nvgi=True, padding=777), rom)
         self.assertIn("cut off were 8192 before and 777 after", said)
         self.assertIn("checksum of the image at offset 0x0 is right, and kept",
                       said)
-        self.info(out)
-        self.assertEqual(self.files(), ["out.rom", "v.rom"])
+        self.info(rom)
 
-    def test_odd_offset(self):
-        """NPDE is found wherever the ROM is."""
-        rom = vbios.chain([{"npde": True, "size": 8192}, {"kind": 0xe0}])
-        out = self.dir / "out.rom"
-        self.good("trim", self.put("v.rom", b"123" + rom + b"4"), out)
-        self.assertEqual(out.read_bytes(), rom)
+    def test_kept(self):
+        """NPDE is found wherever the ROM is, what Linux has cut is enough, and a right
+        checksum is not mended."""
+        odd = vbios.chain([{"npde": True, "size": 8192}, {"kind": 0xe0}])
+        self.trims(b"123" + odd + b"4", odd)
+        self.trims(b"x" + cut_by_linux(), cut_by_linux())
+        rom = vbios.make(size=51200)
+        self.trims(rom, rom, "--fix-checksum")
 
     def test_wrong_checksum(self):
-        rom = break_checksum(vbios.make(size=51200))
-        path = self.put("v.rom", rom)
-        said = self.good("trim", path, self.dir / "kept.rom")
-        self.assertIn("is wrong, and kept", said)
-        self.assertEqual((self.dir / "kept.rom").read_bytes(), rom)
-
-        said = self.good("trim", path, self.dir / "mended.rom",
-                         "--fix-checksum")
-        self.assertIn("was wrong, and is right now", said)
-        mended = (self.dir / "mended.rom").read_bytes()
-        self.assertEqual(sum(mended) % 256, 0)
-        self.assertEqual(mended[:-1], rom[:-1])
+        right = vbios.make(size=51200)
+        rom = break_checksum(right)
+        for before in (b"", b"x"):
+            self.assertIn("is wrong, and kept", self.trims(before + rom, rom))
+            self.assertIn("was wrong, and is right now",
+                          self.trims(before + rom, right, "--fix-checksum"))
 
     def test_checksums_of_all(self):
         """Where PCIR counts all images and NPDE each of them: a tool that made
@@ -56,128 +66,83 @@ class Trim(Case):
         parts = [{"size": 4096, "npde": True, "pcir_units": 16},
                  {"size": 4096, "kind": 0xe0, "npde": True}]
         rom = vbios.chain(parts)
-        path = self.put("v.rom", patched(
-            rom, (0x200, bytes([rom[0x200] + 1 & 0xff])),
-            (0x1200, bytes([rom[0x1200] - 1 & 0xff])), fix=False))
-        self.assertEqual(sum(path.read_bytes()) % 256, 0)
-        said = self.good("trim", path, self.dir / "out.rom", "--fix-checksum")
+        wrong = patched(rom, (0x200, bytes([rom[0x200] + 1 & 0xff])),
+                        (0x1200, bytes([rom[0x1200] - 1 & 0xff])), fix=False)
+        self.assertEqual(sum(wrong) % 256, 0)
+        said = self.good("trim", wrong, self.out, "--fix-checksum")
         self.assertEqual(said.count("is right now"), 2)
-        mended = (self.dir / "out.rom").read_bytes()
+        mended = self.out.read_bytes()
         self.assertEqual(sum(mended[:4096]) % 256, 0)
         self.assertEqual(sum(mended) % 256, 0)
-        self.assertEqual(self.info(self.dir / "out.rom")["verdict"],
-                         "usable as romfile")
+        self.assertEqual(self.info(mended)["verdict"], "usable as romfile")
 
     def test_all(self):
         first = vbios.make(size=8192, npde=True)
         whole = first + bytes(512) + vbios.make(size=4096, kind=3)
-        path = self.put("v.rom", b"abc" + whole + b"\xff" * 99)
-        out = self.dir / "out.rom"
+        data = b"abc" + whole + b"\xff" * 99
         self.assertIn("cut off were other images at offset 0x2203: --all would "
-                      "keep them", self.good("trim", path, out))
-        self.assertEqual(out.read_bytes(), first)
-        self.good("trim", path, out, "--force", "--all")
-        self.assertEqual(out.read_bytes(), whole)
+                      "keep them", self.trims(data, first))
+        self.trims(data, whole, "--all")
 
     def test_same_again(self):
         """What Turing's flash chips hold: the same chain twice, with a gap."""
         rom = vbios.make(size=0x70000)
-        path = self.put("v.rom", rom + bytes(0x70000) + rom)
-        out = self.dir / "out.rom"
-        for args in ((), ("--all", "--force")):
-            said = self.good("trim", path, out, *args)
+        for args in ((), ("--all",)):
+            said = self.trims(rom + bytes(0x70000) + rom, rom, *args)
             self.assertIn("cut off was the chain at offset 0xe0000: it is the "
                           "same again", said)
             self.assertNotIn("would keep", said)
-            self.assertEqual(out.read_bytes(), rom)
 
     def test_all_too_large(self):
         first = vbios.make(size=8192)
-        path = self.put("v.rom", first + bytes(0xe0000) +
-                        vbios.make(size=4096, kind=3))
-        out = self.dir / "out.rom"
-        self.assertNotIn("--all", self.good("trim", path, out))
-        run = self.run_tool("trim", path, out, "--all", "--force")
+        data = first + bytes(0xe0000) + vbios.make(size=4096, kind=3)
+        self.assertNotIn("--all", self.trims(data, first))
+        run = self.run_tool("trim", data, self.out, "--all")
         self.assertEqual(run.returncode, 0)
-        self.assertIn("warning: '" + str(out) + "' has 929792 bytes, and the "
+        self.assertIn(f"warning: '{self.out}' has 929792 bytes, and the "
                       "device has room for 876544: it fits without --all",
                       run.stderr)
 
     def test_fill(self):
         """Of a dump of memory the whole images are kept."""
-        rom = memory_dump()
-        out = self.dir / "out.rom"
         for fill in (b"\xff" * 4096, bytes(1), bytes(0x10000)):
-            self.good("trim", self.put("v.rom", rom + fill), out, "--force")
-            self.assertEqual(out.read_bytes(), rom)
-
-    def test_fix_in_gap(self):
-        """The file that is read stays as it is."""
-        rom = break_checksum(vbios.make(size=8192))
-        path = self.put("v.rom", b"x" + rom)
-        self.good("trim", path, self.dir / "out.rom", "--fix-checksum")
-        self.assertEqual(path.read_bytes(), b"x" + rom)
-
-    def test_cut_by_linux(self):
-        rom = cut_by_linux()
-        self.good("trim", self.put("v.rom", b"x" + rom), self.dir / "out.rom")
-        self.assertEqual((self.dir / "out.rom").read_bytes(), rom)
-
-    def test_right_checksum_with_fix(self):
-        rom = vbios.make(size=51200)
-        self.good("trim", self.put("v.rom", rom), self.dir / "out.rom",
-                  "--fix-checksum")
-        self.assertEqual((self.dir / "out.rom").read_bytes(), rom)
+            self.trims(memory_dump() + fill, memory_dump())
 
     def test_force(self):
         path = self.put("v.rom", vbios.make(size=4096) + b"x")
         out = self.put("out.rom", b"precious")
         self.bad("trim", path, out, says="add --force")
         self.assertEqual(out.read_bytes(), b"precious")
-        self.good("trim", path, out, "--force")
-        self.assertEqual(out.read_bytes(), vbios.make(size=4096))
         self.bad("trim", path, path, says="exists")
-        self.good("trim", path, path, "--force")
-        self.assertEqual(path.read_bytes(), vbios.make(size=4096))
+        for out in (out, path):
+            self.good("trim", path, out, "--force")
+            self.assertEqual(out.read_bytes(), vbios.make(size=4096))
         self.assertEqual(self.files(), ["out.rom", "v.rom"])
 
     def test_permissions(self):
-        out = self.dir / "out.rom"
         old = os.umask(0o027)
         self.addCleanup(os.umask, old)
-        self.good("trim", self.put("v.rom", vbios.make()), out)
-        self.assertEqual(out.stat().st_mode & 0o777, 0o640)
+        self.good("trim", vbios.make(), self.out)
+        self.assertEqual(self.out.stat().st_mode & 0o777, 0o640)
 
     def test_no_chain(self):
-        self.bad("trim", self.put("v.rom", bytes(5000)), self.dir / "out.rom",
-                 says="none starts further in")
-        self.bad("trim", self.put("v.rom", b"x" + vbios.make()[:-1000]),
-                 self.dir / "out.rom", says="cut off; get it again")
-        self.assertEqual(self.files(), ["v.rom"])
-
-    def test_truncated(self):
-        self.bad("trim", self.put("v.rom", vbios.make(size=51200)[:-1]),
-                 self.dir / "out.rom", says="is a broken ROM")
-        self.assertEqual(self.files(), ["v.rom"])
+        for data, says in ((bytes(5000), "none starts further in"),
+                           (b"x" + vbios.make()[:-1000], "cut off; get it again"),
+                           (vbios.make(size=51200)[:-1], "is a broken ROM")):
+            self.bad("trim", data, self.out, says=says)
+            self.assertEqual(self.files(), ["v.rom"])
 
 
 class Refusals(Case):
     """What every command refuses to read or to write."""
 
-    def commands(self, path):
-        yield "info", path
-        yield "trim", path, self.dir / "out.rom"
-        yield "extract", path, "-o", self.dir / "out"
-
     def each(self, path, **how):
-        for args in self.commands(path):
-            with self.subTest(args[0]):
+        for args in (("info", path), ("trim", path, self.dir / "out.rom"),
+                     ("extract", path, "-o", self.dir / "out")):
+            with self.subTest(args):
                 before = self.files()
                 self.bad(*args, **how)
                 self.assertEqual(self.files(), before)
-
-    def test_missing(self):
-        self.each(self.dir / "none", says="none' cannot be read: No such file")
 
     @unittest.skipUnless(IS_ROOT, "needs root")
     def test_unreadable(self):
@@ -186,15 +151,14 @@ class Refusals(Case):
         self.each(path, says="v.rom' cannot be read: Permission denied",
                   user=NOBODY)
 
-    def test_empty(self):
-        self.each(self.put("v.rom", b""), says="v.rom' is empty")
-
-    def test_directory(self):
-        self.each(self.dir, says="is a directory, not a file")
-
-    def test_fifo(self):
+    def test_input(self):
         os.mkfifo(self.dir / "fifo")
-        self.each(self.dir / "fifo", says="fifo' is a FIFO, not a file")
+        for path, says in ((self.dir / "none", "none' cannot be read: No such file"),
+                           (self.put("v.rom", b""), "v.rom' is empty"),
+                           (self.dir, "is a directory, not a file"),
+                           (self.dir / "fifo", "fifo' is a FIFO, not a file"),
+                           ("/dev/zero", "'/dev/zero' is a device, not a file")):
+            self.each(path, says=says)
 
     def test_huge(self):
         path = self.dir / "huge"
@@ -204,31 +168,21 @@ class Refusals(Case):
             self.each(path, says="huge' has 107374182400 bytes, and no file "
                       "with a video BIOS in it has more than 4294967296")
 
-    def test_device(self):
-        self.each("/dev/zero", says="'/dev/zero' is a device, not a file")
-
-    def outputs(self, out, **how):
-        """Commands that would write into OUT, a directory, or over it."""
-        path = self.put("v.rom", vbios.make())
-        for args in (("trim", path, out), ("trim", path, out, "--force")):
-            with self.subTest(args):
-                self.bad(*args, **how)
-
     def test_output(self):
+        """What is in the place of the file, or of its directory"""
         os.mkfifo(self.dir / "fifo")
-        self.outputs(self.dir, says="is a directory, not a file: name a file")
-        self.outputs(self.dir / "fifo", says="is a FIFO")
-        self.outputs("/dev/null", says="is a device")
-        self.outputs(self.dir / "no/out.rom", says="there is no directory")
+        for out, says in ((self.dir, "is a directory, not a file: name a file"),
+                          (self.dir / "fifo", "is a FIFO"), ("/dev/null", "is a device"),
+                          (self.dir / "no/out.rom", "there is no directory")):
+            for args in ((), ("--force",)):
+                with self.subTest((out, args)):
+                    self.bad("trim", vbios.make(), out, *args, says=says)
         self.assertTrue(pathlib.Path("/dev/null").is_char_device())
-
-    def test_extract_into_file(self):
-        path = self.put("v.rom", vbios.make())
-        self.bad("extract", path, "-o", path, says="cannot be made a directory")
+        self.bad("extract", vbios.make(), "-o", self.dir / "v.rom",
+                 says="cannot be made a directory")
 
     def test_disk_full(self):
-        rom = vbios.make(size=51200)
-        path = self.put("v.rom", rom)
+        path = self.put("v.rom", vbios.make(size=51200))
         small = self.dir / "small"
         small.mkdir()
         with mounted(small, "-t", "tmpfs", "-o", "size=32k", "none"):
@@ -256,20 +210,18 @@ class Refusals(Case):
     def test_file_size_limit(self):
         def limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, 1 << 14))
-        self.bad("trim", self.put("v.rom", vbios.make()), self.dir / "out.rom",
+        self.bad("trim", vbios.make(), self.dir / "out.rom",
                  says="File too large", preexec_fn=limit)
         self.assertEqual(self.files(), ["v.rom"])
 
     def test_stdout_full(self):
-        path = self.put("v.rom", vbios.make())
         with open("/dev/full", "w") as full:
-            self.bad("info", path, says="cannot write to the standard output",
-                     stdout=full)
+            self.bad("info", vbios.make(), stdout=full,
+                     says="cannot write to the standard output")
 
     @unittest.skipUnless(IS_ROOT, "needs root")
     def test_read_only(self):
-        path = self.put("v.rom", vbios.make())
-        self.bad("trim", path, self.dir / "out.rom", user=NOBODY,
+        self.bad("trim", vbios.make(), self.dir / "out.rom", user=NOBODY,
                  says="out.rom' cannot be written: Permission denied")
 
     def test_shrinking(self):
@@ -314,27 +266,27 @@ class Refusals(Case):
                 (["ssdt", "a", "-o", "b", "--at", "01:00.0"], "no place")):
             with self.subTest(args):
                 self.bad(*args, says=says)
-        for command in ("info", "trim", "extract", "dump", "ssdt"):
-            run = self.run_tool(command, "--frob")
-            self.assertEqual(run.returncode, 1)
-            self.assertEqual(run.stderr, f"optimus-vbios: {command}: Unknown "
-                             "option --frob; see --help\n")
-
-    def test_bdf(self):
+        for command in COMMANDS:
+            self.bad(command, "--frob", says=f"{command}: Unknown option --frob; see "
+                     "--help")
         for bdf in ("01:00", "x", "01:20.0", "01:00.8", "001:00.0",
                     "0000:01:00.00", ""):
-            run = self.run_tool("info", "a", "--host", bdf)
-            self.assertEqual(run.returncode, 1, bdf)
-            self.assertIn("is not the address of a card", run.stderr)
+            self.bad("info", "a", "--host", bdf, says="is not the address of a card")
 
     def test_help(self):
         text = self.good("--help")
-        for command in ("info", "trim", "extract", "dump", "ssdt"):
+        for command in COMMANDS:
             self.assertIn(f"optimus-vbios {command} ", text)
             for option in ("--help", "-h"):
                 self.assertIn(f"optimus-vbios {command} [OPTION",
                               self.good(command, option))
         self.assertEqual(self.good("-h"), text)
+
+    def test_man_page(self):
+        page = (TOP / "hw-optimus/vbios/optimus-vbios.1").read_text()
+        text = "".join(self.good(command, "--help") for command in COMMANDS)
+        for option in set(re.findall(r"--[a-z-]+", text)):
+            self.assertIn(option, page.replace("\\-", "-"))
 
 
 if __name__ == "__main__":

@@ -458,12 +458,5 @@ int main(int argc, char **argv)
     if (a->rom.data) {
         unmap_input(&a->rom);
     }
-    end_progress();
-    die_of_signal();
-    if (!error) {
-        return EXIT_GOOD;
-    }
-    complain("%s%s", error->message,
-             error->code == EXIT_USAGE ? "; see --help" : "");
-    return EXIT_BAD;
+    return finish(error) ? EXIT_GOOD : EXIT_BAD;
 }

@@ -103,12 +103,7 @@ int main(int argc, char **argv)
     signal(SIGXFSZ, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
     good = argc ? run(argv + 1, &error) : false;
-
-    end_progress();
-    die_of_signal();
-    if (error) {
-        complain("%s%s", error->message,
-                 error->code == EXIT_USAGE ? "; see --help" : "");
+    if (!finish(error)) {
         return EXIT_BAD;
     }
     if (fflush(stdout) || ferror(stdout)) {

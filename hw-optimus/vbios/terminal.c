@@ -44,14 +44,6 @@ bool is_interrupted(void)
     return caught;
 }
 
-void die_of_signal(void)
-{
-    if (caught) {
-        signal(caught, SIG_DFL);
-        raise(caught);
-    }
-}
-
 static void set_error(GError **error, int code, const char *format,
                       va_list args)
 {
@@ -172,4 +164,18 @@ void end_progress(void)
         fprintf(stderr, "\r\033[K");
     }
     started = shown = 0;
+}
+
+bool finish(const GError *error)
+{
+    end_progress();
+    if (caught) {
+        signal(caught, SIG_DFL);
+        raise(caught);
+    }
+    if (error) {
+        complain("%s%s", error->message,
+                 error->code == EXIT_USAGE ? "; see --help" : "");
+    }
+    return !error;
 }

@@ -61,8 +61,11 @@ bool is_interrupted(void);
 /* Whether none has come. */
 bool check_signal(GError **error);
 
-/* End the program with the signal that has come, if one has. */
-void die_of_signal(void);
+/*
+ * At the end of the program: die of the signal that has come, if one has, or say
+ * what @error is, if there is one.  Returns whether there is none.
+ */
+bool finish(const GError *error);
 
 /*
  * Whether a terminal shows @c, and nothing else than it: file names may have

@@ -82,7 +82,9 @@ start_tied() {
     TIED=$!
     # shellcheck disable=SC2016 # not variables of this shell
     bash -c 'while [ -e "/proc/$1/exe" ]; do sleep 0.5; done
-        kill -- "-$2"; sleep 5; kill -KILL -- "-$2"' guard $$ "$TIED" \
+        kill -- "-$2"
+        for i in {1..50}; do sleep 0.1; kill -0 -- "-$2" || exit; done
+        kill -KILL -- "-$2"' guard $$ "$TIED" \
         </dev/null >/dev/null 2>&1 9>&- &
     GUARD=$!
     disown

@@ -11,7 +11,7 @@
 # What is unpacked below build/ is trusted from then on, as the scripts beside it
 # are.  Indices of source packages are large, and only base_source needs them; what
 # is not free is for who asked for it: both have a state of their own again.
-APT=$BUILD/apt APT_KIND=deb APT_COMPONENT=main
+APT=$BUILD/apt APT_KIND=deb APT_COMPONENT=main APT_ALONE=
 
 apt_private() {
     local tool=$1 status=0
@@ -101,6 +101,12 @@ unpack_packages() {
     tell_unpacked "$1"
 }
 
+# unpack_alone NAME SUITE PACKAGE...: the same without what they depend on.
+unpack_alone() {
+    local APT_ALONE=yes
+    unpack_packages "$@"
+}
+
 # try_packages NAME SUITE PACKAGE...: the same, but where Debian's archive does
 # not have them there is no build/root/NAME, and a line that says so.
 try_packages() {
@@ -135,12 +141,11 @@ unpack_packages_into() {
     shift 2
     rm -rf "$root.new" "$root.debs"
     mkdir -p "$root.new" "$root.debs/partial"
-    if [ $APT_COMPONENT = main ]; then
+    if [ -z "$APT_ALONE" ]; then
         apt_private apt-get install --yes --download-only \
             --no-install-recommends -o Dir::Cache::Archives="$root.debs" \
             -t "$suite" "$@"
     else
-        # what they depend on is not there
         (cd "$root.debs" && apt_private apt-get download "${@/%//$suite}")
     fi
     for deb in "$root.debs"/*.deb; do
@@ -156,22 +161,6 @@ unpack_packages_into() {
     printf '%s\n' "$wanted" >"$root.new/wanted"
     replace "$root.new" "$root"
     rm -rf "$root.debs"
-}
-
-# unpack_alone ROOT PACKAGE/SUITE...: without what they depend on.
-unpack_alone() {
-    local root=$1 deb
-    shift
-    rm -rf "$root.new"
-    mkdir -p "$root.new"
-    cd "$root.new"
-    apt_private apt-get download "$@"
-    for deb in *.deb; do
-        dpkg-deb -x "$deb" .
-    done
-    sha256sum -- *.deb >packages
-    rm -- *.deb
-    replace "$root.new" "$root"
 }
 
 # source_versions: of the QEMUs whose source Debian's archive has.

@@ -80,9 +80,7 @@ need_pycotap() {
     local root=$BUILD/root/pycotap
     export PYTHONPATH=$root/usr/lib/python3/dist-packages
     export PYTHONDONTWRITEBYTECODE=1
-    [ ! -e "$root/packages" ] || return 0
-    apt_lists
-    step "pycotap" unpack_alone "$root" python3-pycotap/trixie
+    unpack_alone pycotap trixie python3-pycotap
 }
 
 # need_meson: unpack the meson that is new enough for every QEMU.  Sets MESON.
@@ -90,9 +88,7 @@ need_meson() {
     local root=$BUILD/root/meson
     export PYTHONPATH=$root/usr/lib/python3/dist-packages
     export MESON=$root/usr/bin/meson
-    [ ! -e "$root/packages" ] || return 0
-    apt_lists
-    step "meson" unpack_alone "$root" meson/bookworm-backports
+    unpack_alone meson bookworm-backports meson
 }
 
 # meson_setup DIR OPTION...: configure the repository in DIR, unless that was

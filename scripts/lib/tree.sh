@@ -128,11 +128,7 @@ tree_configure() {
     local dir=$1
     shift
     tree_python
-    [ -e "$BUILD/root/firmware/packages" ] || {
-        apt_lists
-        step "firmware" unpack_alone "$BUILD/root/firmware" seabios/trixie \
-            ipxe-qemu/trixie qemu-system-data/trixie
-    }
+    unpack_alone firmware trixie seabios ipxe-qemu qemu-system-data
     [ "$(cat "$dir/configured" 2>/dev/null)" = "options: $*" ] ||
         step "configure ${dir#"$BUILD/"}" tree_configure_into "$dir" "$@"
 }

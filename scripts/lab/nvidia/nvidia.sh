@@ -65,8 +65,8 @@ EOF
 # not have that release any more.
 nvidia_prepare() {
     local release suite package depends
-    # The indices of that archive, and of no other
-    local APT=$BUILD/apt-nonfree APT_COMPONENT=non-free
+    # The indices of that archive, and of no other: what they depend on is not there
+    local APT=$BUILD/apt-nonfree APT_COMPONENT=non-free APT_ALONE=yes
     read -r release suite package _ < <(grep "^$1 " <<<"$NVIDIA_PACKAGES")
     NVIDIA_FILES=
     try_packages "nvidia-$release" "$suite" "$package"

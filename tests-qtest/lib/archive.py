@@ -4,8 +4,7 @@ faults, for the tests of the scripts."""
 
 import hashlib
 import http.server
-import lzma
-import random
+import os
 import re
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from email.utils import formatdate
 SUITES = ["bookworm", "bookworm-updates", "bookworm-backports", "trixie",
           "trixie-backports", "sid", "bookworm-security", "trixie-security"]
 CONTENT = "usr/share/content"
+SIGNER = "Test <test@localhost>"
 
 
 def run(*args, **how):
@@ -35,7 +35,8 @@ class Archive:
         self.pool.mkdir()
         # gpg-agent listens in it, and the name of a socket is short
         self.gpg = tempfile.TemporaryDirectory(prefix="gpg.")
-        self.key("Test <test@localhost>")
+        self.sources = ""
+        self.key(SIGNER)
         (folder / "key").write_bytes(subprocess.check_output(
             ["gpg", "--homedir", self.gpg.name, "--export"]))
 
@@ -57,7 +58,7 @@ class Archive:
             + "Maintainer: Test <test@localhost>\nDescription: a test\n")
         file = tree / f"{CONTENT}.{name}"
         file.parent.mkdir(parents=True)
-        file.write_bytes(random.Random(name + version).randbytes(200000))
+        file.write_bytes(os.urandom(200000))
         if postinst:
             script = tree / "DEBIAN/postinst"
             script.write_text(f"#!/bin/sh\nset -e\n{postinst}\n")
@@ -65,37 +66,28 @@ class Archive:
         run("dpkg-deb", "--build", "--root-owner-group", tree, self.pool)
         shutil.rmtree(tree)
 
-    def source(self, upstream, revision, folder="."):
-        """A source package of QEMU in name, with a file of random bytes."""
-        pool = self.pool / folder
-        pool.mkdir(exist_ok=True)
+    def source(self, upstream, revision, folder="pool"):
+        """QEMU's source: all that apt looks at, in an index and in FOLDER."""
         tree = self.dir / f"qemu-{upstream}"
         (tree / "pc-bios").mkdir(parents=True)
         (tree / "VERSION").write_text(upstream.split("+")[0] + "\n")
         (tree / "pc-bios/meson.build").write_text("'edk2-x86_64-code.fd'\n")
-        (tree / "content").write_bytes(random.Random(upstream).randbytes(300000))
-        orig = f"qemu_{upstream}.orig.tar.xz"
-        run("tar", "-cJf", orig, tree.name, cwd=self.dir)
-        debian = tree / "debian"
-        (debian / "source").mkdir(parents=True)
-        (debian / "source/format").write_text("3.0 (quilt)\n")
-        (debian / "control").write_text(
-            "Source: qemu\nMaintainer: Test <test@localhost>\n\n"
-            "Package: qemu\nArchitecture: all\nDescription: a test\n")
-        (debian / "changelog").write_text(
-            f"qemu (1:{upstream}-{revision}) sid; urgency=low\n\n  * Test.\n\n"
-            f" -- Test <test@localhost>  {formatdate()}\n")
-        run("dpkg-source", "--build", tree.name, cwd=self.dir)
-        for file in self.dir.glob("qemu_*"):
-            file.rename(pool / file.name)
+        (tree / "content").write_bytes(os.urandom(300000))
+        file = self.dir / folder / f"qemu_{upstream}.orig.tar.xz"
+        file.parent.mkdir(exist_ok=True)
+        run("tar", "-cJf", file, tree.name, cwd=self.dir)
         shutil.rmtree(tree)
+        data = file.read_bytes()
+        self.sources += (f"Package: qemu\nVersion: 1:{upstream}-{revision}\n"
+                         f"Directory: {folder}\nChecksums-Sha256:\n"
+                         f" {hashlib.sha256(data).hexdigest()} {len(data)} {file.name}\n\n")
 
-    def publish(self, signer="Test <test@localhost>"):
-        """Make the indices of what is in the pool."""
+    def publish(self, signer=SIGNER):
+        """Make the indices of what is there."""
         indices = {
             "main/binary-amd64/Packages":
                 run("dpkg-scanpackages", "--multiversion", "pool", cwd=self.dir),
-            "main/source/Sources": run("dpkg-scansources", "pool", cwd=self.dir),
+            "main/source/Sources": self.sources,
         }
         shutil.rmtree(self.dir / "dists", ignore_errors=True)
         for suite in SUITES:
@@ -105,13 +97,11 @@ class Archive:
         top = self.dir / "dists" / suite
         sums = ""
         for name, text in indices.items():
-            for data, suffix in ((text.encode(), ""),
-                                 (lzma.compress(text.encode()), ".xz")):
-                path = top / (name + suffix)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data)
-                sums += (f" {hashlib.sha256(data).hexdigest()} {len(data)}"
-                         f" {name}{suffix}\n")
+            path = top / name
+            path.parent.mkdir(parents=True)
+            path.write_text(text)
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            sums += f" {digest} {len(text)} {name}\n"
         run("gpg", "--homedir", self.gpg.name, "--batch", "--local-user", signer,
             "--clearsign", "--output", top / "InRelease", input=(
                 f"Suite: {suite}\nCodename: {suite}\nComponents: main\n"
@@ -127,8 +117,6 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         path = server.archive.dir / urllib.parse.unquote(self.path[1:])
         if not path.is_file() or fault == "missing":
             self.send_error(404)
-        elif fault == "broken":
-            self.send_error(503)
         elif fault != "down":
             self.send_file(path.read_bytes(), fault)
         self.close_connection = True

@@ -127,22 +127,29 @@ class Case(unittest.TestCase):
         self.assertEqual(process.returncode, 1, output)
         last = output.splitlines()[-1]
         self.assertIn(says, last, output)
-        name = command[0]
-        if not (self.dir / "scripts" / name).exists():
-            name = "library"
-        # which the script may have called
-        self.assertRegex(last, f"^({name}|build-tree|mkseries): ", output)
-        return output
+        # or one that the script has called
+        self.assertRegex(last, f"^({command[0]}|library|build-tree|mkseries): ", output)
 
-    def content(self, name):
-        return (self.build / f"{RESULTS[UNPACK]}/{archive.CONTENT}.{name}")
+    def at_once(self, *command):
+        """Three times; returns what they say."""
+        processes = [self.start(*command) for _ in range(3)]
+        outputs = [self.finish(process) for process in processes]
+        self.assertEqual([process.returncode for process in processes], [0] * 3,
+                         outputs)
+        return outputs
+
+    def wait_for(self, condition, process):
+        while not condition():
+            self.assertIsNone(process.poll(), "it has ended before")
+            time.sleep(0.05)
 
     def check_result(self, what):
         """It is there, whole, with the checksums of what the archive has."""
         result = self.build / RESULTS[what]
         if what == UNPACK:
-            self.assertEqual(self.content("optimus-test").stat().st_size, 200000)
-            self.assertEqual(self.content("optimus-lib").stat().st_size, 200000)
+            for name in ("test", "lib"):
+                file = result / f"{archive.CONTENT}.optimus-{name}"
+                self.assertEqual(file.stat().st_size, 200000)
         sums = "fetched" if what == BASE else "packages"
         lines = (result / sums).read_text().splitlines()
         self.assertGreater(len(lines), 0)

@@ -8,7 +8,11 @@ import shutil
 import signal
 import time
 
-from script_case import BASE, FULL, RESULTS, UNPACK, Case, main
+from script_case import BASE, BUILD, FULL, RESULTS, UNPACK, Case, main
+from machine import run
+
+PROGRAM = BUILD / "emulator/qemu-10.0/qemu-system-x86_64"
+PLUGIN = ("build-plugin",)
 
 
 class Death(Case):
@@ -16,18 +20,17 @@ class Death(Case):
     def test_killed(self):
         """At any moment: all ends, and the next run does what is left."""
         chance = random.Random(int(os.environ.get("SEED", "1")))
-        for what, turns in (UNPACK, 4), (BASE, 2):
-            shutil.rmtree(self.build, ignore_errors=True)
+        for what, turns in (UNPACK, 4), (BASE, 1), (PLUGIN, 2):
             begin = time.monotonic()
             self.server.fail("slow")
             self.good(*what)
             whole = time.monotonic() - begin
-            for turn in range(200 if FULL else turns):
+            for turn in range(60 if FULL else turns):
                 self.server.fail("slow")
                 if chance.random() < 0.5:
                     shutil.rmtree(self.build)
                 else:
-                    shutil.rmtree(self.build / RESULTS[what], ignore_errors=True)
+                    shutil.rmtree(self.result(what), ignore_errors=True)
                 process = self.start(*what)
                 time.sleep(chance.uniform(0, whole * 0.9))
                 if process.poll() is None:
@@ -38,40 +41,66 @@ class Death(Case):
                 self.check_gone()
                 self.server.heal()
                 self.good(*what)
-                self.check_result(what)
+                self.check(what)
+
+    def result(self, what):
+        return self.build / RESULTS.get(what, "plugin")
+
+    def check(self, what):
+        if what != PLUGIN:
+            return self.check_result(what)
+        plugin = self.result(PLUGIN) / "vfio-optimus.so"
+        self.assertEqual(run([PROGRAM, "-plugin", plugin], "-M", "none"), (0, ""))
+
+    def test_plugin_in_use(self):
+        """A QEMU that runs keeps the plugin that it has mapped."""
+        self.good(*PLUGIN)
+        plugin = self.result(PLUGIN) / "vfio-optimus.so"
+        with open(plugin, "rb") as mapped:
+            before = mapped.read()
+            self.good(*PLUGIN)
+            self.assertNotEqual(os.fstat(mapped.fileno()).st_ino,
+                                plugin.stat().st_ino)
+            mapped.seek(0)
+            self.assertEqual(mapped.read(), before)
 
     def killed_in(self, commands, number, group):
         """Shell commands end with the script that they are in."""
         library = self.dir / "scripts/library"
-        library.write_text(f"{library.read_text()}{commands}\n")
-        process = self.start("true")
-        time.sleep(1)
+        begun = self.dir / "begun"
+        library.write_text(library.read_text().replace(
+            '"$@"\n', f'[ $# = 0 ] || {{ "$@"; exit; }}\n{commands}\n'))
+        process = self.start("library", begun=begun)
+        self.wait_for(begun.exists, process)
         self.kill(process, number, group)
         self.check_gone()
 
     def test_stubborn(self):
         """What ignores SIGTERM is ended too."""
         self.killed_in('''
-            stubborn() { trap '' TERM INT HUP; for i in 1 2 3 4 5 6 7 8 9; do
-                sleep 5; done; }
+            stubborn() { trap '' TERM INT HUP; touch "$begun"
+                for i in 1 2 3 4 5 6 7 8 9; do sleep 5; done; }
             step "stubborn" stubborn''', signal.SIGTERM, False)
 
     def test_interrupted(self):
         """^C ends a script even if the program that it waits for does not
         die of it, or has ended just then."""
         self.killed_in('''
-            sh -c 'trap "" INT; sleep 2'
+            sh -c 'trap "" INT; touch "$begun"; sleep 1'
             sleep 60''', signal.SIGINT, True)
+
+    def test_caller_killed(self):
+        """A script ends with the one that has called it."""
+        self.killed_in('''
+            tied "$0" step "waiting" bash -c 'touch "$begun"; sleep 60'
+            ''', signal.SIGKILL, True)
 
     def test_at_once(self):
         self.server.fail("slow")
-        processes = [self.start(*UNPACK) for _ in range(4)]
-        outputs = [self.finish(process) for process in processes]
-        self.assertEqual([process.returncode for process in processes], [0] * 4,
-                         outputs)
+        outputs = self.at_once(*UNPACK)
         self.check_result(UNPACK)
         waited = [output for output in outputs if "waiting: " in output]
-        self.assertEqual(len(waited), 3, outputs)
+        self.assertEqual(len(waited), len(outputs) - 1, outputs)
         for output in waited:
             self.assertRegex(output, f"another script works in {self.build} "
                              r"\((library, process [0-9]+)?\)\n")
@@ -82,12 +111,11 @@ class Death(Case):
         """The next run does not wait for what the one that was killed left."""
         patient = self.dir / "apt.conf"
         patient.write_text(self.config.read_text().replace('Timeout "1"',
-                                                      'Timeout "60"'))
+                                                           'Timeout "60"'))
         self.server.fail("stalled", "optimus-lib_")
         process = self.start(*UNPACK, APT_CONFIG=patient)
-        while not any("optimus-lib_" in path for path in self.server.requests):
-            self.assertIsNone(process.poll())
-            time.sleep(0.1)
+        self.wait_for(lambda: any("optimus-lib_" in path
+                                  for path in self.server.requests), process)
         self.kill(process, signal.SIGKILL, False)
         self.check_gone()
         self.server.heal()

@@ -15,17 +15,27 @@ from namespace import IS_ROOT, mount
 class Disk(Case):
 
     def test_full(self):
-        """From the beginning, and in the middle of what is unpacked"""
-        for what, option in ((UNPACK, "size=8k"), (UNPACK, "size=700k"),
-                             (UNPACK, "nr_inodes=12"), (BASE, "size=450k")):
-            with self.subTest(what=what, option=option), \
-                    small_disk(self.build, "64m"):
-                mount("-o", f"remount,{option}", self.build)
-                self.bad(*what, says=DISK_FULL)
-                self.assertFalse((self.build / RESULTS[what]).exists())
-                mount("-o", "remount,size=64m,nr_inodes=10000", self.build)
+        """When something is unpacked, of which there is nothing then"""
+        for what, kib in (UNPACK, 600), (BASE, 450):
+            with self.subTest(what=what), small_disk(self.build, "64m"):
                 self.good(*what)
-                self.check_result(what)
+                shutil.rmtree(self.build / RESULTS[what])
+                disk = os.statvfs(self.build)
+                used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize // 1024
+                self.check_full(what, f"size={used + kib}k")
+
+    def test_full_at_once(self):
+        for option in "size=8k", "nr_inodes=12":
+            with self.subTest(option=option), small_disk(self.build, "64m"):
+                self.check_full(UNPACK, option)
+
+    def check_full(self, what, option):
+        mount("-o", f"remount,{option}", self.build)
+        self.bad(*what, says=DISK_FULL)
+        self.assertFalse((self.build / RESULTS[what]).exists())
+        mount("-o", "remount,size=64m,nr_inodes=10000", self.build)
+        self.good(*what)
+        self.check_result(what)
 
     def test_demo(self):
         """What it lacks, the demo says before it gets or builds anything."""

@@ -122,6 +122,10 @@ def amd_laptop():
     return tree
 
 
+def without(tree, *paths):
+    return {path: value for path, value in tree.items() if path not in paths}
+
+
 def no_iommu(tree):
     return {path: value for path, value in tree.items()
             if "iommu_group" not in path}
@@ -216,7 +220,8 @@ class DoctorTest(unittest.TestCase):
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
             timeout=60)
 
-    def run_doctor(self, tree, *args, path="/usr/bin", user_name="alice", **how):
+    def run_doctor(self, tree, *args, path="/home/bin:/usr/bin", user_name="alice",
+                   **how):
         self.make(tree)
         names = {"USER": user_name, "LOGNAME": user_name} if user_name else {}
         return self.run_inside("/usr/bin/doctor", *args, env={
@@ -229,6 +234,13 @@ class DoctorTest(unittest.TestCase):
         self.assertEqual(done.returncode, {"ok": 0, "warning": 2, "problem": 3}
                          [report["status"]])
         return report["rows"]
+
+    def check_rows(self, check, *cases, **settings):
+        """Of each case the machine, and what check_row shall find there."""
+        for tree, *row in cases:
+            with self.subTest(row):
+                self.setUp()
+                self.check_row(tree, check, *row, **settings)
 
     def check_row(self, tree, check, status, text, mend=None, if_so=None, **settings):
         """The machine has the row, and its text and commands match."""

@@ -5,7 +5,7 @@
 import os
 
 from doctor_case import (AUDIO, BDF, CARD, DEVICES, Device, DoctorTest, Link,
-                  amd_laptop, intel_laptop, no_iommu, pci, two_cards)
+                  amd_laptop, intel_laptop, no_iommu, pci, two_cards, without)
 from tap import tap_main
 
 
@@ -68,53 +68,34 @@ class CardTest(DoctorTest):
         self.assertEqual({row["card"] for row in rows}, {None, "0000:02:00.0"})
 
     def test_group(self):
-        self.check_row(intel_laptop(), "group", "ok",
-                       r"^1, shared with 0000:00:01.0 \(pcieport\)$")
+        """What another function of the card has to be on; and no command here may take
+        the disk from the host."""
+        audio = AUDIO + "/driver"
+        on_vfio = {**amd_laptop(), audio: Link("/sys/bus/pci/drivers/vfio-pci")}
+        disk = pci("/sys/devices/pci0000:00/0000:00:17.0", "8086:a102", "010601", 1, "ahci")
+        self.check_rows(
+            "group",
+            (intel_laptop(), "ok", r"^1, shared with 0000:00:01.0 \(pcieport\)$"),
+            (no_iommu(intel_laptop()), "problem", "in no IOMMU group", "^sudo dmesg"),
+            (amd_laptop(), "problem", r"not viable: .*0000:01:00.1 \(snd_hda_intel\)",
+             "vfio-pci; for d in 0000:01:00.1; do"),
+            (on_vfio, "ok", r"shared with 0000:01:00.1 \(vfio-pci\)"),
+            (without(amd_laptop(), audio), "ok", r"0000:01:00.1 \(no driver\)"),
+            ({**intel_laptop(), **disk}, "problem",
+             r"not viable: .*0000:00:17.0 \(ahci\).*as a whole",
+             None, "^systemctl reboot --firmware-setup$"))
 
     def test_group_alone(self):
-        self.check_row(two_cards(), "group", "ok", "^2, of its own$",
-                       args=["02:00.0"])
-
-    def test_group_none(self):
-        self.check_row(no_iommu(intel_laptop()), "group", "problem",
-                       "in no IOMMU group", "^sudo dmesg")
-
-    def test_group_own_function(self):
-        self.check_row(amd_laptop(), "group", "problem",
-                       r"not viable: .*0000:01:00.1 \(snd_hda_intel\)",
-                       "vfio-pci; for d in 0000:01:00.1; do")
-
-    def test_group_own_function_bound(self):
-        tree = amd_laptop()
-        tree[AUDIO + "/driver"] = Link("/sys/bus/pci/drivers/vfio-pci")
-        self.check_row(tree, "group", "ok", r"shared with 0000:01:00.1 \(vfio-pci\)")
-
-    def test_group_own_function_unbound(self):
-        tree = amd_laptop()
-        del tree[AUDIO + "/driver"]
-        self.check_row(tree, "group", "ok", r"0000:01:00.1 \(no driver\)")
-
-    def test_group_other_device(self):
-        """No command here may take the disk from the host."""
-        tree = intel_laptop()
-        tree.update(pci("/sys/devices/pci0000:00/0000:00:17.0", "8086:a102",
-                        "010601", 1, "ahci"))
-        self.check_row(tree, "group", "problem",
-                       r"not viable: .*0000:00:17.0 \(ahci\).*as a whole",
-                       None, "^systemctl reboot --firmware-setup$")
+        self.check_row(two_cards(), "group", "ok", "^2, of its own$", args=["02:00.0"])
 
     def test_driver(self):
-        self.check_row(intel_laptop(), "driver", "ok", "^vfio-pci$")
-
-    def test_driver_of_the_host(self):
-        self.check_row(amd_laptop(), "driver", "problem", "nouveau has the card; stop what",
-                       None, "vfio-pci; for d in 0000:01:00.0; do")
-
-    def test_driver_none(self):
-        tree = intel_laptop()
-        del tree[CARD + "/driver"]
-        self.check_row(tree, "driver", "problem", "none has the card",
-                       "for d in 0000:01:00.0; do")
+        self.check_rows(
+            "driver",
+            (intel_laptop(), "ok", "^vfio-pci$"),
+            (amd_laptop(), "problem", "nouveau has the card; stop what", None,
+             "vfio-pci; for d in 0000:01:00.0; do"),
+            (without(intel_laptop(), CARD + "/driver"), "problem", "none has the card",
+             "for d in 0000:01:00.0; do"))
 
     def test_users(self):
         self.check_row(intel_laptop(), "users", "ok", "no process")
@@ -245,47 +226,32 @@ class CardTest(DoctorTest):
                        r"^sudo /usr/bin/doctor 0000:01:00.0$")
 
     def test_access(self):
-        self.check_row(intel_laptop(), "access", "ok", "may use /dev/vfio/1$")
-
-    def test_access_cdev(self):
-        tree = intel_laptop()
-        del tree["/dev/vfio/vfio"], tree["/dev/vfio/1"]
-        tree[CARD + "/vfio-dev/vfio0/dev"] = "511:0"
-        tree["/dev/iommu"] = tree["/dev/vfio/devices/vfio0"] = Device("all")
-        self.check_row(tree, "access", "ok", "may use /dev/vfio/devices/vfio0$")
-
-    def test_access_denied(self):
-        tree = intel_laptop()
-        tree["/dev/vfio/1"] = Device("none")
-        self.check_row(tree, "access", "problem", "alice may not use /dev/vfio/1 ",
-                       "^sudo chown alice /dev/vfio/1$")
-
-    def test_access_missing(self):
-        tree = intel_laptop()
-        del tree["/dev/vfio/vfio"]
-        self.check_row(tree, "access", "problem", "^/dev/vfio/vfio is missing",
-                       "^sudo modprobe -a vfio-pci vfio_iommu_type1$")
+        device = "/dev/vfio/1"
+        cdev = {**without(intel_laptop(), "/dev/vfio/vfio", device),
+                CARD + "/vfio-dev/vfio0/dev": "511:0", "/dev/iommu": Device("all"),
+                "/dev/vfio/devices/vfio0": Device("all")}
+        self.check_rows(
+            "access",
+            (intel_laptop(), "ok", "may use /dev/vfio/1$"),
+            (cdev, "ok", "may use /dev/vfio/devices/vfio0$"),
+            ({**intel_laptop(), device: Device("none")}, "problem",
+             "alice may not use /dev/vfio/1 ", "^sudo chown alice /dev/vfio/1$"),
+            (without(intel_laptop(), "/dev/vfio/vfio"), "problem",
+             "^/dev/vfio/vfio is missing", "^sudo modprobe -a vfio-pci vfio_iommu_type1$"))
 
     def test_access_other_driver(self):
         self.assertNotIn("access", [row["check"]
                                     for row in self.rows(amd_laptop())])
 
     def test_reset(self):
-        tree = intel_laptop()
-        tree[CARD + "/reset_method"] = "flr bus"
-        self.check_row(tree, "reset", "ok", "^flr bus$")
-
-    def test_reset_old_kernel(self):
-        tree = intel_laptop()
-        del tree[CARD + "/reset_method"]
-        tree[CARD + "/reset"] = ""
-        self.check_row(tree, "reset", "ok", "possible")
-
-    def test_reset_none(self):
-        tree = intel_laptop()
-        del tree[CARD + "/reset_method"]
-        self.check_row(tree, "reset", "warning", "no way to reset",
-                       None, "^systemctl suspend$")
+        """Old kernels tell only whether there is a way."""
+        methods = CARD + "/reset_method"
+        none = without(intel_laptop(), methods)
+        self.check_rows(
+            "reset",
+            ({**intel_laptop(), methods: "flr bus"}, "ok", "^flr bus$"),
+            ({**none, CARD + "/reset": ""}, "ok", "possible"),
+            (none, "warning", "no way to reset", None, "^systemctl suspend$"))
 
     def power(self, d3cold="0", idle="Y", log="", **files):
         tree = intel_laptop()
@@ -366,38 +332,26 @@ class CardTest(DoctorTest):
     def test_no_audio(self):
         self.assertNotIn("audio", [row["check"] for row in self.rows(intel_laptop())])
 
-    def test_ids(self):
-        self.check_row(intel_laptop(), "ids", "ok", "17aa:3978, in sysfs and in")
-
     def card_with(self, **settings):
-        tree = intel_laptop()
-        tree.update(pci(CARD, "10de:139b", "030200", 1, "vfio-pci", **settings))
-        return tree
+        return {**intel_laptop(), **pci(CARD, "10de:139b", "030200", 1, "vfio-pci",
+                                        **settings)}
 
-    def test_ids_lost(self):
-        self.check_row(self.card_with(own="0000:0000"), "ids", "ok",
-                       "17aa:3978 in sysfs, .* lost them: 0000:0000")
-
-    def test_ids_unknown(self):
-        self.check_row(self.card_with(sub="0000:0000"), "ids", "warning",
-                       "0000:0000 in sysfs: the kernel does not know them",
-                       "x-pci-sub-vendor-id=0xVVVV,x-pci-sub-device-id=0xDDDD")
-
-    def test_ids_only_in_the_card(self):
-        self.check_row(self.card_with(sub="ffff:ffff", own="17aa:3978"), "ids",
-                       "warning", "the card has 17aa:3978",
-                       "x-pci-sub-vendor-id=0x17aa,x-pci-sub-device-id=0x3978")
-
-    def test_ids_no_answer(self):
-        tree = intel_laptop()
-        tree[CARD + "/config"] = b"\xff" * 256
-        self.check_row(tree, "ids", "problem", "does not answer",
-                       "remove.*rescan")
-
-    def test_ids_unreadable(self):
-        tree = intel_laptop()
-        tree[CARD + "/config"] = b""
-        self.check_row(tree, "ids", "warning", "cannot be read", "^lspci")
+    def test_ids(self):
+        config = CARD + "/config"
+        self.check_rows(
+            "ids",
+            (intel_laptop(), "ok", "17aa:3978, in sysfs and in"),
+            (self.card_with(own="0000:0000"), "ok",
+             "17aa:3978 in sysfs, .* lost them: 0000:0000"),
+            (self.card_with(sub="0000:0000"), "warning",
+             "0000:0000 in sysfs: the kernel does not know them",
+             "x-pci-sub-vendor-id=0xVVVV,x-pci-sub-device-id=0xDDDD"),
+            (self.card_with(sub="ffff:ffff", own="17aa:3978"), "warning",
+             "the card has 17aa:3978",
+             "x-pci-sub-vendor-id=0x17aa,x-pci-sub-device-id=0x3978"),
+            ({**intel_laptop(), config: b"\xff" * 256}, "problem", "does not answer",
+             "remove.*rescan"),
+            ({**intel_laptop(), config: b""}, "warning", "cannot be read", "^lspci"))
 
 
 if __name__ == "__main__":

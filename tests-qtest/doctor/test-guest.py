@@ -402,11 +402,12 @@ class GuestTest(DoctorTest):
                     self.assertNotRegex(said, "no driver has|says nothing|taken")
 
     def test_stopped_of_another_card(self):
-        for name in ("open module", "no room", "release", "lost", "lost, Xid",
-                     "lost, nouveau", "wants the open module"):
-            with self.subTest(name):
+        for log, *_ in (self.NVIDIA_LOGS["550, no VBIOS"], *(self.STOPS[name] for name in (
+                "open module", "no room", "release", "lost", "lost, Xid",
+                "lost, nouveau", "wants the open module"))):
+            with self.subTest(log):
                 self.setUp()
-                log = self.STOPS[name][0].replace(BDF[:-2], "0000:02:00")
+                log = log.replace(BDF[:-2], "0000:02:00")
                 self.check_line(self.guest(log), "vbios", "warning", "no driver has")
 
     def test_lost_with_a_driver(self):
@@ -446,14 +447,6 @@ class GuestTest(DoctorTest):
         log = f"[4.1] nouveau {BDF}: bios: unable to locate \33[31m\33]0;x\7\x7f"
         done = self.run_check(self.guest(log))
         self.assertNotRegex(done.stdout, "[\0-\x09\x0b-\x1f\x7f]")
-
-    def test_nvidia_log_of_another_card(self):
-        for bdf in BDF, BDF.replace("01", "02"):
-            self.setUp()
-            log = f"[4.2] NVRM: GPU {bdf}: RmInitAdapter failed! (0x30:0xffff:988)"
-            self.check_line(self.guest(log), "vbios",
-                            "problem" if bdf == BDF else "warning",
-                            "NVRM" if bdf == BDF else "no driver")
 
     def test_refused(self):
         """With a _ROM there, the file is at fault, and no other row is."""

@@ -78,9 +78,10 @@ class Archive:
         run("tar", "-cJf", file, tree.name, cwd=self.dir)
         shutil.rmtree(tree)
         data = file.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
         self.sources += (f"Package: qemu\nVersion: 1:{upstream}-{revision}\n"
                          f"Directory: {folder}\nChecksums-Sha256:\n"
-                         f" {hashlib.sha256(data).hexdigest()} {len(data)} {file.name}\n\n")
+                         f" {digest} {len(data)} {file.name}\n\n")
 
     def publish(self, signer=SIGNER):
         """Make the indices of what is there."""

@@ -233,6 +233,7 @@ class Extract(Case):
         self.extracts(ovmf_with(vbios.make()) + rom, rom, tool=False,
                       err="install UEFIExtract")
         self.extracts(rom, rom, tool=False)
+        self.extract(capsule(bytes(5000)), tool=False, code=1, err="install UEFIExtract")
 
     def test_broken_uefiextract(self):
         rom = vbios.make(seed=2)

@@ -303,6 +303,10 @@ class Faults(Case):
         self.changes(lambda path: os.truncate(path, 5000),
                      f": 5000 of its {SIZE} bytes were there")
 
+    def test_emptied(self):
+        self.changes(lambda path: os.truncate(path, 0),
+                     f": 0 of its {SIZE} bytes were there")
+
     def test_grown(self):
         self.changes(lambda path: os.truncate(path, SIZE + 1))
 

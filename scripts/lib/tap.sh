@@ -39,6 +39,22 @@ unsaid() {
     return 1
 }
 
+# relay FILE: the results that l1.sh wrote, and a bad one if not all are there
+relay() {
+    local line found=0 planned=
+    while read -r line; do
+        case $line in
+        '# '*) remark "${line#\# }" ;;
+        1..*) planned=${line#1..} ;;
+        *)
+            found=$((found + 1))
+            check "${line#*ok - }" [ "${line%% *}" = ok ]
+            ;;
+        esac
+    done < <(cat "$1")
+    [ "$planned" = $found ] || check "$1: $found results of ${planned:-unknown}" false
+}
+
 # tap_end: the plan; fails if a result was bad
 tap_end() {
     printf '1..%d\n' $TAP_NUMBER >&3

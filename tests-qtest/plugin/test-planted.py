@@ -5,6 +5,7 @@
 usage: test-planted.py PLUGIN_DIRECTORY
 """
 
+import glob
 import json
 import os
 import shlex
@@ -21,7 +22,6 @@ class Planted(Case):
     def plant(self, old, new):
         """A QEMU with the plugin, in which one line is another."""
         build = os.path.normpath(os.path.join(PLUGINS, "../.."))
-        objects = os.path.join(PLUGINS, "sanitized-test-optimus.so.p")
         with open(os.path.join(build, "compile_commands.json")) as commands:
             command, = (c for c in json.load(commands) if c["output"].endswith(
                 "sanitized-test-optimus.so.p/device.c.o"))
@@ -37,8 +37,9 @@ class Planted(Case):
         words[words.index("-o") + 1] = made
         subprocess.run([*words, "-I", os.path.dirname(source)], cwd=build,
                        check=True)
-        others = [os.path.join(objects, name) for name in os.listdir(objects)
-                  if name.endswith(".o") and name != "device.c.o"]
+        others = [path for part in ("sanitized-test-optimus.so.p", "libsanitized-shared.a.p")
+                  for path in glob.glob(os.path.join(PLUGINS, part, "*.o"))
+                  if not path.endswith("/device.c.o")]
         subprocess.run(["cc", "-shared", "-fsanitize=address,undefined", "-o",
                         self.path("sanitized-test-optimus.so"), made, *others],
                        check=True)

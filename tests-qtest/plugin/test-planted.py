@@ -5,7 +5,6 @@
 usage: test-planted.py PLUGIN_DIRECTORY
 """
 
-import glob
 import json
 import os
 import shlex
@@ -37,9 +36,12 @@ class Planted(Case):
         words[words.index("-o") + 1] = made
         subprocess.run([*words, "-I", os.path.dirname(source)], cwd=build,
                        check=True)
-        others = [path for part in ("sanitized-test-optimus.so.p", "libsanitized-shared.a.p")
-                  for path in glob.glob(os.path.join(PLUGINS, part, "*.o"))
-                  if not path.endswith("/device.c.o")]
+        inputs = subprocess.run(
+            ["ninja", "-C", build, "-t", "query", os.path.relpath(
+                os.path.join(PLUGINS, "sanitized-test-optimus.so"), build)],
+            check=True, capture_output=True, text=True).stdout.split()
+        others = [os.path.join(build, name) for name in inputs
+                  if name.endswith(".o") and not name.endswith("/device.c.o")]
         subprocess.run(["cc", "-shared", "-fsanitize=address,undefined", "-o",
                         self.path("sanitized-test-optimus.so"), made, *others],
                        check=True)

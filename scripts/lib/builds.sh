@@ -75,20 +75,16 @@ built_tree() {
         -e 's|.* ready: \(.*\)/qemu-system-x86_64$|\1|p'
 }
 
-# need_pycotap: a printer of test results, for the tests in Python.
-need_pycotap() {
-    local root=$BUILD/root/pycotap
-    export PYTHONPATH=$root/usr/lib/python3/dist-packages
-    export PYTHONDONTWRITEBYTECODE=1
-    unpack_alone pycotap trixie python3-pycotap
+# need_python NAME SUITE PACKAGE: Python's modules of a package, unpacked, come first
+need_python() {
+    export PYTHONPATH=$BUILD/root/$1/usr/lib/python3/dist-packages${PYTHONPATH:+:$PYTHONPATH}
+    unpack_alone "$@"
 }
 
-# need_meson: unpack the meson that is new enough for every QEMU.  Sets MESON.
+# need_meson: the meson that is new enough for every QEMU.  Sets MESON.
 need_meson() {
-    local root=$BUILD/root/meson
-    export PYTHONPATH=$root/usr/lib/python3/dist-packages
-    export MESON=$root/usr/bin/meson
-    unpack_alone meson bookworm-backports meson
+    export MESON=$BUILD/root/meson/usr/bin/meson
+    need_python meson bookworm-backports meson
 }
 
 # meson_setup DIR OPTION...: configure the repository in DIR, unless that was

@@ -114,21 +114,24 @@ tree_checkout() { (cd "$TREE/source" && tree_git checkout -q -f --detach "$1"); 
 
 # tree_python: meson, and what QEMU's configure and its tests in Python want, too.
 tree_python() {
-    local pycotap
-    need_pycotap
-    pycotap=$PYTHONPATH
+    export PYTHONDONTWRITEBYTECODE=1
+    need_python pycotap trixie python3-pycotap
     need_meson
-    PYTHONPATH+=:$pycotap
 }
 
-# tree_configure DIR OPTION...: configure the tree in DIR, if that was not done,
-# with firmware of Debian: the SeaBIOS that the expected ACPI tables of the tests
-# were made with, for the one address in them that depends on it.
+# tree_unpack: what the tree is built with, and firmware of Debian: the SeaBIOS that
+# the expected ACPI tables of the tests were made with, for the one address in them
+# that depends on it.
+tree_unpack() {
+    tree_python
+    unpack_alone firmware trixie seabios ipxe-qemu qemu-system-data
+}
+
+# tree_configure DIR OPTION...: configure the tree in DIR, if that was not done.
 tree_configure() {
     local dir=$1
     shift
-    tree_python
-    unpack_alone firmware trixie seabios ipxe-qemu qemu-system-data
+    tree_unpack
     [ "$(cat "$dir/configured" 2>/dev/null)" = "options: $*" ] ||
         step "configure ${dir#"$BUILD/"}" tree_configure_into "$dir" "$@"
 }
@@ -141,7 +144,7 @@ tree_configure_into() {
     cd "$dir" || return
     CC="ccache gcc" PATH=/usr/bin:$PATH "$TREE/source/configure" --python=/usr/bin/python3 \
         --target-list=x86_64-softmmu --enable-werror \
-        --without-default-features --enable-kvm --enable-tcg --enable-fdt=system \
+        --without-default-features --enable-kvm --enable-fdt=system \
         --disable-docs --disable-download --disable-install-blobs "$@"
     # where a QEMU that is not installed looks for its firmware
     mkdir -p "$data"
@@ -154,19 +157,20 @@ tree_configure_into() {
 
 # tree_build: the emulator with all that it has for PCs, in $TREE/build
 tree_build() {
-    tree_configure "$TREE/build" --enable-pixman
+    tree_configure "$TREE/build" --enable-tcg --enable-pixman
     step "QEMU ${TREE##*-} with the series" \
         ninja -C "$TREE/build" qemu-system-x86_64
 }
 
-# tree_build_small: the emulator for tests, in $TREE/small
+# tree_build_small: the emulator for tests, in $TREE/small: with KVM only and not
+# optimized, which takes a third of the time
 tree_build_small() {
     local devices=("${TREE_DEVICES[@]}") source=$TREE/source
     [ ! -e "$source/hw/vfio/optimus.c" ] || devices+=(VFIO_OPTIMUS)
     printf 'CONFIG_%s=y\n' "${devices[@]}" \
         >"$source/configs/devices/x86_64-softmmu/vfio-optimus.mak"
     tree_configure "$TREE/small" --without-default-devices \
-        --with-devices-x86_64=vfio-optimus --disable-debug-info
+        --with-devices-x86_64=vfio-optimus --disable-debug-info -Doptimization=0
     step "QEMU ${TREE##*-} with the series, for tests" \
         ninja -C "$TREE/small" qemu-system-x86_64
 }

@@ -11,9 +11,10 @@ import tempfile
 from machine import PLUGINS, unpacked
 
 # The exit status stays QEMU's, whatever leaks; errors end it by SIGABRT.
-# Only the slow unwinder gets beyond glib, which has no frame pointers.
+# Only the slow unwinder gets beyond glib, which has no frame pointers; each frame
+# of an allocation costs, and ours is among the first.
 OPTIONS = ("exitcode=0:abort_on_error=1:detect_leaks=1:print_stacktrace=1:"
-           "fast_unwind_on_malloc=0:malloc_context_size=20:"
+           "fast_unwind_on_malloc=0:malloc_context_size=10:"
            'stack_trace_format="    #%n in %f %S %m"')
 
 # QEMU frees a former view of memory in another thread, if it comes to that.

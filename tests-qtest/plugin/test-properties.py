@@ -5,7 +5,7 @@ through QMP, introspection, migration and snapshots, with the sanitizers
 watching.
 
 usage: test-properties.py PLUGIN_DIRECTORY
-VFIO_OPTIMUS_FULL=1: twenty times as much
+VFIO_OPTIMUS_FULL=1: forty times as much
 SEED=N: the same again
 """
 
@@ -25,7 +25,7 @@ from tap import figures, tap_main
 from sanitized import Sanitized
 
 PLUGIN = os.path.abspath(sys.argv[1])
-TIMES = 20 if os.environ.get("VFIO_OPTIMUS_FULL") else 1
+TIMES = 40 if os.environ.get("VFIO_OPTIMUS_FULL") else 1
 SEED = int(os.environ.get("SEED", 0)) or random.SystemRandom().getrandbits(32)
 QEMUS = {"bochs-display": Sanitized(PLUGIN, "test-optimus"),
          "VGA": Sanitized(PLUGIN, "test-nohotplug"),
@@ -167,7 +167,7 @@ class Fuzz(Files):
         with self.subTest(seed=SEED), \
                 concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda n: self.command_line(parent, n, properties),
-                          range(30 * TIMES)))
+                          range(15 * TIMES)))
 
     def test_command_lines(self):
         self.command_lines("bochs-display")
@@ -182,7 +182,7 @@ class Fuzz(Files):
                  "/machine/peripheral", "/machine"]
         names = [*sorted(set(properties) - {"realized"}), "type", "x",
                  "optimus-rom"]
-        for _ in range(200 * TIMES):
+        for _ in range(100 * TIMES):
             name = chance.choice(names)
             path = chance.choice(paths)
             value = values.value(name, properties.get(name, "str"))

@@ -240,8 +240,8 @@ def prepare_ways(options, costs):
                         # What is slow each time need not be read twice
                         plan.table(name, size, driver, 1,
                                    int(turn == 0 or size == sizes[0]))
-                    elif options.quick or turn == 0 or (slot == 1 and
-                                                        driver == "nvidia"):
+                    elif turn == 0 or (slot == 1 and driver == "nvidia" and
+                                       not options.quick):
                         # Whole as often as the others for one ROM and driver
                         plan.table(name, 8 * KIB if options.quick else size,
                                    driver, 1, 1, of=size)

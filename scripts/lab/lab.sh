@@ -100,7 +100,7 @@ lab_prepare() {
     lab_make "$LAB_OUT/optimus_guest.ko" lab_module "${inputs[@]}" \
         "$LAB_SOURCE"/optimus_guest/*
     lab_make "$LAB_OUT/l2.cpio" lab_l2_cpio "${inputs[@]}" \
-        "$LAB_OUT/optimus_guest.ko" "$LAB_SOURCE/l2-init"
+        "$LAB_OUT/optimus_guest.ko" "$LAB_SOURCE"/{l2-init,tap.sh}
     if [ "$LAB_KERNEL" != kernel ]; then
         unpack_packages "${source##*/}" bookworm-backports "linux-${source##*/}"
         lab_make "$LAB_OUT/vfio.sums" lab_vfio "${inputs[@]}" \
@@ -109,7 +109,7 @@ lab_prepare() {
         LAB_MODULES=("$LAB_OUT/vfio" "${LAB_MODULES[@]}")
     fi
     lab_make "$LAB_OUT/l1.cpio" lab_l1_cpio "${inputs[@]}" \
-        "$LAB_OUT/l2.cpio" "$LAB_SOURCE"/{l1-init,l1.sh}
+        "$LAB_OUT/l2.cpio" "$LAB_SOURCE"/{l1-init,l1.sh,tap.sh}
     for dir; do
         lab_find_qemu "$dir"
         lab_make "$LAB_ARCHIVE" lab_qemu_cpio "$LAB_QEMU" \
@@ -192,12 +192,13 @@ lab_vfio() {
     find "$work" -name '*.ko' -exec sha256sum {} + >"$1"
 }
 
-# lab_tree: an empty tree with busybox and the module.
+# lab_tree: an empty tree with busybox, the module and what writes results.
 lab_tree() {
     rm -rf "$1"
     mkdir -p "$1"/{bin,dev,proc,sys,tmp,out,modules}
     cp "$LAB_ROOT/bin/busybox" "$1/bin"
     cp "$LAB_OUT/optimus_guest.ko" "$1/modules"
+    cp "$LAB_SOURCE/tap.sh" "$1"
 }
 
 # lab_modules DIR NAME...: the kernel's modules NAME and what they depend on;
@@ -408,6 +409,6 @@ lab_guest() {
     "${command[@]}" </dev/null >"$run/qemu.log" 2>&1 || status=$?
     rm "$run/files"
     sed -i 's/\r$//' "$run/console.log"
-    [ $status != 0 ] || grep -q 'lab: end$' "$run/console.log" || status=1
+    [ $status != 0 ] || grep -q 'lab: 1\.\.[0-9]*$' "$run/console.log" || status=1
     return $status
 }

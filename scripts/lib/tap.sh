@@ -39,20 +39,27 @@ unsaid() {
     return 1
 }
 
-# relay FILE: the results that l1.sh wrote, and a bad one if not all are there
+# relay FILE [PREFIX]: the results of a machine of the lab, from its lines "lab: ..."
+# (a console that tells of several runs has a plan for each), and a bad one if not
+# all are there
 relay() {
     local line found=0 planned=
     while read -r line; do
         case $line in
         '# '*) remark "${line#\# }" ;;
-        1..*) planned=${line#1..} ;;
+        1..*)
+            planned=$found found=0
+            [ "${line#1..}" = "$planned" ] ||
+                check "${2:-}$planned results of ${line#1..}" false
+            ;;
         *)
             found=$((found + 1))
-            check "${line#*ok - }" [ "${line%% *}" = ok ]
+            check "${2:-}${line#*ok - }" [ "${line%% *}" = ok ]
             ;;
         esac
-    done < <(cat "$1")
-    [ "$planned" = $found ] || check "$1: $found results of ${planned:-unknown}" false
+    done < <(LC_ALL=C sed -n -E 's/^(\[[^]]*\] )?lab: (# |(not )?ok - |1\.\.)/\2/p' "$1")
+    [[ ${planned:-0} != 0 && $found = 0 ]] ||
+        check "${2:-}the end of the results in $1" false
 }
 
 # tap_end: the plan; fails if a result was bad

@@ -3,11 +3,6 @@
 #
 # What guests that mean harm are checked for.  To be sourced after tap.sh.
 
-# kernel_is_well LOG: no complaint of the guest's kernel
-kernel_is_well() {
-    unsaid "$1" 'BUG:|Oops|general protection|Call Trace|soft lockup|rcu.*stall'
-}
-
 # as_without LOG LOG_WITHOUT: a guest that scans its memory, and one that does in
 # the same machine without the device, find the same wherever the ROM is not
 as_without() {
@@ -29,10 +24,21 @@ windows_are() {
     return 1
 }
 
-# remark_guest NAME LOG: figures
-remark_guest() {
+# guest_is_well NAME GUEST LOG: by what it says itself; and figures of it
+guest_is_well() {
     local line
+    relay "$3" "$2: "
+    check "$2: the kernel is well" unsaid "$3" \
+        'BUG:|Oops|general protection|Call Trace|soft lockup|rcu.*stall'
     while read -r line; do
-        remark "figures: $1 $line"
-    done < <(grep -a -o -E -e '(scan|write|contract)=.*|busy: .*' "$2" | uniq)
+        remark "figures: $1-$2 $line"
+    done < <(grep -a -o -E -e '(scan|write|contract)=.*|busy: .*' "$3" | uniq)
+}
+
+# harmless LOG LOG_WITHOUT DIGITS: a guest that scans, writes to places whose number
+# has so many digits, and scans again; and as_without
+harmless() {
+    check "memory around the ROM is as without the device" as_without "$1" "$2"
+    check "the ROM is where it belongs, before and after" windows_are "$1" 2
+    check "writes to many places" said "$1" "write=ok places=[0-9]{$3,} "
 }

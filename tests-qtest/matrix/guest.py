@@ -229,13 +229,13 @@ class Guest:
 
     def live_reboot(self, monitor):
         """l2-init ends with a reset, which QEMU then does."""
-        self.wait_for("lab: end", 2)
+        self.wait_for("lab: 1..", 2)
         monitor.execute("quit")
 
     def live_reset(self, monitor):
         self.wait_for("lab: contract starts")
         monitor.execute("system_reset")
-        self.wait_for("lab: end")
+        self.wait_for("lab: 1..")
         monitor.execute("quit")
 
     def live_suspend(self, monitor):
@@ -243,7 +243,7 @@ class Guest:
         monitor.execute("system_wakeup")
 
     def live_hibernate(self, monitor):
-        self.wait_for("lab: end")
+        self.wait_for("lab: 1..")
         monitor.execute("quit")
 
     # What has to be in the logs
@@ -263,19 +263,10 @@ class Guest:
                 raise Failed(*wrong)
             return None
         console = read_text(self.console)
-        if "lab: end" not in console or status not in (0, 1):
+        if "lab: 1.." not in console or status not in (0, 1):
             wrong.append(f"the guest did not come to its end, status {status}")
         wrong += self.check_reads(console)
-        wrong += [f"{action} ends with {result}" for action, result in
-                  re.findall(r"lab: (\w+) ends with (\d+)", console)
-                  if result != "0" and action != "nouveau"]
-        if "lab: acpi complaints: 0" not in console:
-            wrong.append("the guest's kernel complains of ACPI")
-        contract = re.search(rf"contract=ok seed={self.seed} checked=(\d+) "
-                             "mismatches=0", console)
-        if "contract" in self.command_line() and not (
-                contract and int(contract[1]) >= 2000 + self.count):
-            wrong.append(f"the contract is broken, seed {self.seed}")
+        wrong += re.findall("lab: (not ok - .*)", console)
         if "boot0" in self.cell.row.options:
             pages = -(-len(self.roms[0][1]) // PAGE)
             wrong += [f"nouveau: no \"{text}\"" for text in (

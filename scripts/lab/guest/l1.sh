@@ -7,7 +7,7 @@
 #   assign 0000:00:07.0
 #   l2 plain "optimus=nouveau" -device vfio-pci,host=0000:00:07.0
 #   check "nouveau" said /out/plain.log "nouveau .* bios: "
-#   tap_end
+#   tap_end                      (results are in /out/results, see tap.sh)
 #
 # Variables for l2: L2_ACCEL, L2_MACHINE, L2_KERNEL, L2_TIMEOUT, L2_FILES (files
 # of L1 that L2 shall have at the same place), L2_PLUGIN.
@@ -16,30 +16,9 @@ while read -r module; do
     insmod "/modules/$module.ko" || exit 1
 done </modules/order
 
-# check TITLE COMMAND..., remark, said, unsaid: as in tap.sh, and its relay
-# takes them over on the host; without the plan of tap_end the script ended early
-check() {
-    local title="$1" ok=ok
-    shift
-    "$@" || ok='not ok'
-    echo "$ok - $title" >>/out/results
-}
-
-remark() { echo "# $*" >>/out/results; }
-
-said() {
-    grep -q -E -e "$2" "$1" && return
-    remark "no \"$2\" in $1"
-    return 1
-}
-
-unsaid() {
-    [ -s "$1" ] && ! grep -q -E -e "$2" "$1" && return
-    remark "$1 is missing or says \"$2\""
-    return 1
-}
-
-tap_end() { echo "1..$(grep -c -v '^#' /out/results)" >>/out/results; }
+TAP_OUT=/out/results
+# shellcheck source-path=SCRIPTDIR source=tap.sh
+. /tap.sh
 
 # setsub BDF VENDOR:DEVICE: let the kernel remember these subsystem IDs
 setsub() {

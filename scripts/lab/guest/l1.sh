@@ -54,6 +54,17 @@ qemu() {
     return $status
 }
 
+# trial COMMAND;... ARG...: what QEMU says of a machine that does not run, to these
+# commands of the monitor, and its status, are in the file $said
+trial() {
+    local commands="$1"
+    shift
+    trials=$((trials + 1)) said=/out/trial-$trials
+    echo "$commands;quit" | tr ';' '\n' |
+        qemu -S -M q35 -monitor stdio "$@" >$said 2>&1
+    echo "status $?" >>$said
+}
+
 # l2 NAME COMMAND_LINE ARG...: boot L2 with its console in /out/NAME.log and
 # QEMU's own messages in /out/NAME.qemu.  Returns QEMU's exit status; a guest
 # that hangs ends L1, for the host to try again.

@@ -165,10 +165,13 @@ tree_build() {
 # tree_build_small: the emulator for tests, in $TREE/small: with KVM only and not
 # optimized, which takes a third of the time
 tree_build_small() {
-    local devices=("${TREE_DEVICES[@]}") source=$TREE/source
+    local devices=("${TREE_DEVICES[@]}") source=$TREE/source file
+    file=$source/configs/devices/x86_64-softmmu/vfio-optimus.mak
     [ ! -e "$source/hw/vfio/optimus.c" ] || devices+=(VFIO_OPTIMUS)
-    printf 'CONFIG_%s=y\n' "${devices[@]}" \
-        >"$source/configs/devices/x86_64-softmmu/vfio-optimus.mak"
+    # a new one would have all configured anew
+    printf 'CONFIG_%s=y\n' "${devices[@]}" >"$file.new"
+    ! cmp -s "$file.new" "$file" || cp -p "$file" "$file.new"
+    mv "$file.new" "$file"
     tree_configure "$TREE/small" --without-default-devices \
         --with-devices-x86_64=vfio-optimus --disable-debug-info -Doptimization=0
     step "QEMU ${TREE##*-} with the series, for tests" \

@@ -36,7 +36,6 @@ FW_CFG_INITRD_ADDR = 0x0a
 ACPITABLE_MAX = 0xffff
 LOOPS = ["fwcfg-mid", "fwcfg-field"]
 SLOW = [*LOOPS, "segments", "field"]
-ROUNDS = 5
 
 
 def write(path, data):
@@ -230,7 +229,7 @@ def prepare_ways(options, costs):
         for name in ["nothing", "nothing", *names]:
             if name not in LOOPS:
                 plan.table(name, size, "nvidia", 1, 0, prefix="warm-")
-    for turn in range(ROUNDS):
+    for turn in range(options.rounds):
         for slot, size in enumerate(sizes, 1):
             for driver in ["nvidia", "nouveau"]:
                 for name in names:
@@ -266,7 +265,7 @@ def prepare_sizes(options, costs):
         if size != largest:
             os.symlink(f"rom-{largest}", os.path.join(folder, f"rom-{size}"))
     plan = Plan(folder)
-    for _ in range(ROUNDS):
+    for _ in range(options.rounds):
         for size in sizes:
             for driver in ["nvidia", "nouveau"]:
                 plan.table("optimus", size, driver, 1, 2)
@@ -284,7 +283,7 @@ def prepare_devices(options, costs):
         costs.devices(f"devices-{count}", sum(devices[:count], []),
                       sum(plain[:count], []))
     plan = Plan(folder)
-    for _ in range(ROUNDS):
+    for _ in range(options.rounds):
         for slot in range(1, 9):
             plan.device(f"device-{slot}", slot, 64 * KIB, "nvidia")
     plan.save(options.out, "devices", PLAIN + sum(devices, []))
@@ -331,6 +330,7 @@ def main():
     for name in ["out", "emulator", "vbios", "acpica", "kernel", "initrd"]:
         parser.add_argument(name)
     options = parser.parse_args()
+    options.rounds = 3 if options.quick else 5
     options.qemu = with_plugin(options.emulator, "test-optimus")
     costs = Costs(options.qemu, options.kernel, options.initrd)
     prepare_ways(options, costs)

@@ -34,7 +34,7 @@ class Network(Case):
                 self.bad(*what, says=says)
                 self.assertFalse((self.build / RESULTS[what]).exists())
                 self.server.heal()
-                self.assertRegex(self.good(*what), r"\[ +[0-9]+ s\] ")
+                self.assertRegex(self.good(*what), r"\[ *[0-9]+ s\] ")
                 self.check_result(what)
 
     def test_moved_on(self):

@@ -165,13 +165,12 @@ tree_build() {
 # tree_build_small: the emulator for tests, in $TREE/small: with KVM only and not
 # optimized, which takes a third of the time
 tree_build_small() {
-    local devices=("${TREE_DEVICES[@]}") source=$TREE/source file
+    local devices=("${TREE_DEVICES[@]}") source=$TREE/source file config
     file=$source/configs/devices/x86_64-softmmu/vfio-optimus.mak
     [ ! -e "$source/hw/vfio/optimus.c" ] || devices+=(VFIO_OPTIMUS)
-    # a new one would have all configured anew
-    printf 'CONFIG_%s=y\n' "${devices[@]}" >"$file.new"
-    ! cmp -s "$file.new" "$file" || cp -p "$file" "$file.new"
-    mv "$file.new" "$file"
+    config=$(printf 'CONFIG_%s=y\n' "${devices[@]}")
+    # a new file would have all configured anew
+    [ "$(cat "$file" 2>/dev/null)" = "$config" ] || printf '%s\n' "$config" >"$file"
     tree_configure "$TREE/small" --without-default-devices \
         --with-devices-x86_64=vfio-optimus --disable-debug-info -Doptimization=0
     step "QEMU ${TREE##*-} with the series, for tests" \
